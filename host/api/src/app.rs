@@ -1,0 +1,201 @@
+//! An ordinary HTTP app: events go to it as requests, its answers become outcomes. Made by the binary, which runs
+//! [`App::run`] on the queue of the app's `Handler`. Absent on purpose: retries of its own (the policy's), timeouts of
+//! its own (the policy's), and what an outcome leads to (`settle`'s).
+
+mod answer;
+mod discovery;
+mod lane;
+mod request;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::Full;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use whimbrel_pubsub::{HandlerError, HandlerJob, Outcome};
+use whimbrel_resources::Text;
+
+use crate::http::trace_header;
+use crate::path;
+use lane::{Lane, Reply};
+use request::Fixed;
+
+pub use discovery::DiscoveryError;
+
+/// Requests to one app at the same time, and so connections to it, whatever `--app-max-concurrency` says.
+const REQUESTS_MAX: usize = 1024;
+
+/// Connections kept open for later.
+const IDLE_LANES_MAX: usize = 64;
+
+/// How long opening a connection may take.
+const DIAL_WAIT: Duration = Duration::from_secs(10);
+
+/// How long one look at whether the app listens may take (pubsub-behaviour 5.7).
+const REACH_WAIT: Duration = Duration::from_millis(500);
+
+/// How long until the next look (pubsub-behaviour 5.7).
+const REACH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How the app is reached.
+#[derive(Debug, Clone)]
+pub struct AppConnection {
+    /// Host name or address: `--app-channel-address`.
+    pub address: String,
+    /// `--app-port`.
+    pub port: u16,
+    /// `--app-max-concurrency`: requests at the same time. `None`: as many as 1024.
+    pub concurrency_max: Option<usize>,
+    /// The app's id, which it is told when it is asked for its subscriptions.
+    pub app_id: Arc<str>,
+    /// `APP_API_TOKEN`: what the app is shown as `dapr-api-token`.
+    pub token: Option<Text>,
+}
+
+/// The client of one app.
+#[derive(Debug)]
+pub struct App {
+    connection: AppConnection,
+    fixed: Fixed,
+    /// Open connections that nobody uses, the last used one on top.
+    idle: Mutex<Vec<Lane>>,
+}
+
+impl App {
+    /// A client; connects to nothing yet.
+    #[must_use]
+    pub fn new(connection: AppConnection) -> Arc<Self> {
+        let host = format!("{}:{}", connection.address, connection.port);
+        let value = |text: &str| HeaderValue::from_str(text).ok();
+        let token = connection.token.as_ref().and_then(|token| value(token.reveal())).map(|mut token| {
+            token.set_sensitive(true);
+            token
+        });
+        let host = value(&host).unwrap_or(HeaderValue::from_static("localhost"));
+        Arc::new(Self { connection, fixed: Fixed { host, token }, idle: Mutex::default() })
+    }
+
+    /// Waits until the app's port takes connections. `false`: `stop` came first.
+    pub async fn wait_reachable(&self, stop: &CancellationToken) -> bool {
+        let reached = async {
+            while !matches!(timeout(REACH_WAIT, self.dial()).await, Ok(Ok(_))) {
+                sleep(REACH_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => false,
+            () = reached => true,
+        }
+    }
+
+    /// What the app answers to `GET /dapr/subscribe`; `None`: it has nothing to say (404, an empty answer, an error
+    /// status). Transport errors are tried again three times (pubsub-behaviour 5.2).
+    ///
+    /// # Errors
+    /// The app could not be asked, or answered more than 4 MiB.
+    pub async fn subscriptions(&self) -> Result<Option<Bytes>, DiscoveryError> {
+        let mut waits = discovery::waits();
+        loop {
+            let asked = timeout(discovery::ANSWER_WAIT, self.ask_subscriptions()).await;
+            let error = match asked.unwrap_or_else(|_| Err(DiscoveryError::Transport("no answer in time".into()))) {
+                Err(DiscoveryError::Transport(error)) => error,
+                done => return done,
+            };
+            let Some(wait) = waits.next() else { return Err(DiscoveryError::Transport(error)) };
+            tracing::warn!(%error, "cannot ask the app for its subscriptions, trying again");
+            sleep(wait).await;
+        }
+    }
+
+    async fn ask_subscriptions(&self) -> Result<Option<Bytes>, DiscoveryError> {
+        let request = || Some(request::subscriptions(&self.fixed, &self.connection.app_id));
+        let reply = self.exchange(request, discovery::ANSWER_BYTES_MAX).await;
+        discovery::interpret(&reply.map_err(DiscoveryError::Transport)?)
+    }
+
+    /// Delivers what comes out of the queue until it is closed, and returns when the last delivery is answered.
+    pub async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<HandlerJob>) {
+        let concurrency = self.connection.concurrency_max.unwrap_or(REQUESTS_MAX).clamp(1, REQUESTS_MAX);
+        let room = Arc::new(Semaphore::new(concurrency));
+        let mut deliveries = JoinSet::new();
+        while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+            // What has ended is taken out at once: there are never more tasks in the set than permits, plus one round.
+            while deliveries.try_join_next().is_some() {}
+            let Some(job) = queue.recv().await else { break };
+            let app = Arc::clone(&self);
+            deliveries.spawn(async move {
+                app.deliver(job).await;
+                drop(permit);
+            });
+        }
+        while deliveries.join_next().await.is_some() {}
+    }
+
+    /// One event; given up as soon as nobody waits for its outcome.
+    async fn deliver(&self, job: HandlerJob) {
+        let HandlerJob { event, info, mut reply } = job;
+        let path = path::clean_target(&info.path);
+        let trace = event.trace_parent().map(|parent| trace_header(Some(parent)));
+        let request = || request::event(&self.fixed, &path, &info, event.body(), trace.clone());
+        let outcome = tokio::select! {
+            biased;
+            () = reply.closed() => return,
+            answered = self.exchange(request, answer::BODY_BYTES_MAX) => {
+                answered.map_err(HandlerError::Transport).and_then(|answered| answer::interpret(&answered))
+            }
+        };
+        if outcome == Ok(Outcome::Drop) {
+            let (topic, id) = (&info.topic, event.id());
+            tracing::warn!(pubsub = %info.pubsub, %topic, %path, id, "the app dropped an event or has no such route");
+        }
+        // Nobody waits any more: the broker delivers again.
+        reply.send(outcome).ok();
+    }
+
+    /// Sends a request on an idle connection or a new one, and reads the answer. A connection that was idle may have been
+    /// closed by the app at that very moment; then the request goes out once more, on a new one. (The app may have seen
+    /// it twice; at least once is what it is promised.)
+    async fn exchange<F>(&self, request: F, body_bytes_max: usize) -> Result<Reply, String>
+    where
+        F: Fn() -> Option<Request<Full<Bytes>>>,
+    {
+        let request = || request().ok_or_else(|| "the route is no valid path".to_owned());
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(mut lane) = idle {
+            match lane.exchange(request()?, body_bytes_max).await {
+                Ok(reply) => {
+                    self.keep(lane);
+                    return Ok(reply);
+                }
+                Err(error) => tracing::debug!(%error, "a connection to the app had been closed"),
+            }
+        }
+        let stream = timeout(DIAL_WAIT, self.dial()).await.map_err(|_| "the app takes no connection".to_owned())?;
+        let stream = stream.map_err(|error| format!("cannot connect to the app: {error}"))?;
+        let broken = |error: hyper::Error| format!("the connection to the app broke: {error}");
+        let mut lane = Lane::open(stream).await.map_err(broken)?;
+        let reply = lane.exchange(request()?, body_bytes_max).await.map_err(broken)?;
+        self.keep(lane);
+        Ok(reply)
+    }
+
+    async fn dial(&self) -> std::io::Result<tokio::net::TcpStream> {
+        tokio::net::TcpStream::connect((self.connection.address.as_str(), self.connection.port)).await
+    }
+
+    fn keep(&self, lane: Lane) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if lane.is_open() && idle.len() < IDLE_LANES_MAX {
+            idle.push(lane);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

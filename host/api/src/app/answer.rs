@@ -1,0 +1,90 @@
+//! What an app's answer to an event means (pubsub-behaviour 6.2). Pure; called by `App::deliver`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use whimbrel_pubsub::{HandlerError, Outcome};
+
+use super::lane::Reply;
+
+/// How much of an answer is read, bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The outcome.
+pub(crate) fn interpret(reply: &Reply) -> Result<Outcome, HandlerError> {
+    if reply.status == StatusCode::NOT_FOUND {
+        return Ok(Outcome::Drop);
+    }
+    if !reply.status.is_success() {
+        return Err(HandlerError::Status(reply.status.as_u16()));
+    }
+    if reply.body.is_empty() {
+        return Ok(Outcome::Success);
+    }
+    // Only the first JSON value counts, and one that does not fit means success, as does a text that is no JSON.
+    let mut values = serde_json::Deserializer::from_slice(&reply.body).into_iter::<Said<'_>>();
+    let status = match values.next() {
+        Some(Ok(Said(status))) => status,
+        Some(Err(error)) if error.is_eof() && reply.is_cut => {
+            return Err(HandlerError::Failed("the app's answer is larger than 1 MiB".into()));
+        }
+        Some(Err(_)) | None => return Ok(Outcome::Success),
+    };
+    match &*status {
+        "" | "SUCCESS" => Ok(Outcome::Success),
+        "RETRY" => Ok(Outcome::Retry),
+        "DROP" => Ok(Outcome::Drop),
+        other => Err(HandlerError::Failed(format!("the app answered the unknown status {}", shortened(other)))),
+    }
+}
+
+/// Enough of a word for an error text.
+fn shortened(word: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    word.chars().take(CHARS_MAX).collect()
+}
+
+/// The `status` of a JSON object, whatever the case of its name; empty where there is none.
+struct Said<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Said<'a> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SaidVisitor).map(Said)
+    }
+}
+
+struct SaidVisitor;
+
+impl<'de> Visitor<'de> for SaidVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a status")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(""))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut status = Cow::Borrowed("");
+        while let Some(Text(name)) = map.next_key()? {
+            if name.eq_ignore_ascii_case("status") {
+                status = map.next_value::<Option<Text<'de>>>()?.map_or(Cow::Borrowed(""), |Text(status)| status);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(status)
+    }
+}
+
+/// A JSON string, borrowed where it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests;

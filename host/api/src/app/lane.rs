@@ -1,0 +1,95 @@
+//! One connection to the app, driven by whoever uses it: no task of its own, so a request costs no hop between tasks.
+//! Called by `App::exchange`.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// The head of an answer, bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// What the app answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The body, or its beginning.
+    pub(crate) body: Bytes,
+    /// Whether there was more than could be read.
+    pub(crate) is_cut: bool,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    sender: http1::SendRequest<Full<Bytes>>,
+    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    open: bool,
+}
+
+impl Lane {
+    /// Speaks HTTP/1.1 on a stream.
+    pub(crate) async fn open(stream: TcpStream) -> Result<Self, hyper::Error> {
+        // Only a socket that is gone refuses, and that shows at the first write.
+        stream.set_nodelay(true).ok();
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, connection, open: true })
+    }
+
+    /// Whether it may be used again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Sends a request and reads its answer, the body up to a bound.
+    pub(crate) async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        body_bytes_max: usize,
+    ) -> Result<Reply, hyper::Error> {
+        let Self { sender, connection, open } = self;
+        let mut dialogue = pin!(dialogue(sender, request, body_bytes_max));
+        let reply = poll_fn(|context| {
+            // First the request is handed to the connection, then the connection moves bytes, then its answer is taken;
+            // the second look saves a wake-up.
+            if let Poll::Ready(reply) = dialogue.as_mut().poll(context) {
+                return Poll::Ready(reply);
+            }
+            if *open && Pin::new(&mut *connection).poll(context).is_ready() {
+                *open = false;
+            }
+            dialogue.as_mut().poll(context)
+        });
+        let reply = reply.await;
+        // The rest of a body that was cut is not waited for.
+        self.open &= reply.as_ref().is_ok_and(|reply| !reply.is_cut);
+        reply
+    }
+}
+
+async fn dialogue(
+    sender: &mut http1::SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+    body_bytes_max: usize,
+) -> Result<Reply, hyper::Error> {
+    sender.ready().await?;
+    let (head, mut body) = sender.send_request(request).await?.into_parts();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(bytes) = frame?.into_data() else { continue };
+        let room = body_bytes_max - whole.len();
+        whole.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room {
+            return Ok(Reply { status: head.status, body: whole.freeze(), is_cut: true });
+        }
+    }
+    Ok(Reply { status: head.status, body: whole.freeze(), is_cut: false })
+}

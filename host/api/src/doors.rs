@@ -1,0 +1,64 @@
+//! Everything the HTTP API needs to know, made by the binary and shared by all connections. Plain values; no behaviour.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use whimbrel_pubsub::{Caller, Topology};
+use whimbrel_resources::{Subscription, Text};
+
+use crate::app::AppConnection;
+use crate::health::Health;
+
+/// The largest request body unless something else is set, bytes (pubsub-behaviour 1.6).
+const BODY_BYTES_MAX_DEFAULT: u64 = 4 * 1024 * 1024;
+
+/// The largest block of request headers unless something else is set, bytes (pubsub-behaviour 1.6).
+pub const HEAD_BYTES_MAX_DEFAULT: u64 = 4 * 1024;
+
+/// What stands behind the HTTP API, in single-app mode: whoever reaches it, with the token if one is set, is the one app.
+#[derive(Debug)]
+pub struct Doors {
+    /// What runs. A reload swaps it; a request keeps the one it started with.
+    pub topology: Arc<ArcSwap<Topology>>,
+    /// The one app.
+    pub caller: Caller,
+    /// What `dapr-api-token` must hold. `None`: nothing is asked.
+    pub api_token: Option<Text>,
+    /// The largest request body, bytes. `None`: no limit of its own (what all bodies share stays bounded).
+    pub body_bytes_max: Option<u64>,
+    /// The largest block of request headers, bytes.
+    pub head_bytes_max: u64,
+    /// What is ready.
+    pub health: Arc<Health>,
+    /// How the app is reached, for the metadata API. `None`: no app port was given.
+    pub app: Option<AppConnection>,
+    /// What is subscribed to, active or not, for the metadata API.
+    pub subscriptions: ArcSwap<Vec<Arc<Subscription>>>,
+    /// Names of the `Resiliency` resources, for the metadata API.
+    pub resiliencies: Vec<String>,
+    /// Cancelled by `POST /v1.0/shutdown`.
+    pub shutdown: CancellationToken,
+    /// Cancelled by the same with `dapr-force-shutdown: true`: exit code 1, nothing is drained.
+    pub force_shutdown: CancellationToken,
+}
+
+impl Doors {
+    /// Doors with the usual limits, no token and no app. What differs is set field by field.
+    #[must_use]
+    pub fn new(topology: Arc<ArcSwap<Topology>>, caller: Caller, health: Arc<Health>) -> Self {
+        Self {
+            topology,
+            caller,
+            api_token: None,
+            body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
+            head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
+            health,
+            app: None,
+            subscriptions: ArcSwap::default(),
+            resiliencies: Vec::new(),
+            shutdown: CancellationToken::new(),
+            force_shutdown: CancellationToken::new(),
+        }
+    }
+}

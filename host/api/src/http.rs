@@ -1,0 +1,190 @@
+//! One request to the HTTP API, from its head to its answer: the spine that calls the routes. Called by `server` for each
+//! request of each connection.
+
+mod body;
+mod metadata;
+mod publish;
+mod route;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use whimbrel_resources::Text;
+
+use crate::doors::Doors;
+use crate::error::{self, Refusal};
+use crate::path;
+use body::BodyError;
+use route::Route;
+
+pub(crate) use trace::{PARENT, header as trace_header};
+
+/// An answer: all of it is in memory.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// What daprd's HTTP stack lets headers exceed their limit by, bytes; clients that fit there fit here.
+const HEAD_SLACK_BYTES: u64 = 4096;
+
+/// What a header costs besides its name and value, bytes: `: ` and the end of the line.
+const HEADER_OVERHEAD_BYTES: usize = 4;
+
+/// How often a failed publish is worth a warning; the others in between are debug lines.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The doors and what all requests share.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) doors: Arc<Doors>,
+    bodies: Semaphore,
+    extended: Mutex<BTreeMap<String, String>>,
+    started: Instant,
+    /// Milliseconds from `started` to the moment when a failed publish may be warned of again.
+    quiet_until: AtomicU64,
+}
+
+impl Api {
+    pub(crate) fn new(doors: Arc<Doors>) -> Self {
+        Self {
+            doors,
+            bodies: Semaphore::new(body::BUDGET_KIB),
+            extended: Mutex::default(),
+            started: Instant::now(),
+            quiet_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is time for a warning; at most one in [`WARNING_INTERVAL`].
+    fn may_warn(&self) -> bool {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.started.elapsed());
+        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
+        let next = now + millis(WARNING_INTERVAL);
+        now >= quiet_until
+            && self.quiet_until.compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
+        return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
+    }
+    if !path::is_well_escaped(head.uri.path()) {
+        return text(StatusCode::BAD_REQUEST, "400 Bad Request");
+    }
+    let cleaned = path::clean(head.uri.path());
+    let route = Route::of(&head.method, &cleaned);
+    if !is_admitted(api.doors.api_token.as_ref(), &route, &head.headers) {
+        return text(StatusCode::UNAUTHORIZED, "invalid api token");
+    }
+    match route {
+        Route::Publish { pubsub, topic } => {
+            // Boxed: a route that waits for the broker must not make every request's future large.
+            let mut answer = Box::pin(publish::answer(api, &head, body, pubsub, topic)).await;
+            let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
+            answer.headers_mut().insert(PARENT, trace);
+            answer
+        }
+        Route::BulkPublish { pubsub } => publish::answer_bulk(api, &head, pubsub),
+        Route::Health => health(api, head.uri.query()),
+        Route::OutboundHealth => outbound_health(api),
+        Route::Metadata => metadata::get(api),
+        Route::SetMetadata(key) => metadata::set(api, key, body).await,
+        Route::Shutdown => shutdown(api, &head.headers),
+        Route::Other => refuse(&error::no_route()),
+    }
+}
+
+/// The bytes of a request's line and headers, near enough.
+fn head_bytes(head: &http::request::Parts) -> u64 {
+    let target = head.uri.path().len() + head.uri.query().map_or(0, str::len);
+    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD_BYTES);
+    (target + lines.sum::<usize>()) as u64
+}
+
+/// Every request but the two of health needs the token, if there is one. Compared in a time that does not depend on where
+/// it differs.
+fn is_admitted(token: Option<&Text>, route: &Route<'_>, headers: &HeaderMap) -> bool {
+    let Some(token) = token else { return true };
+    let given = headers.get("dapr-api-token").map_or(&b""[..], HeaderValue::as_bytes);
+    matches!(route, Route::Health | Route::OutboundHealth) || token.reveal().as_bytes().ct_eq(given).into()
+}
+
+fn health(api: &Api, query: Option<&str>) -> Answer {
+    let doors = &api.doors;
+    let asked = query.and_then(|query| parameters(query).find(|(name, _)| name == "appid"));
+    if asked.is_some_and(|(_, app_id)| app_id != *doors.caller.app_id) {
+        let message = "dapr app-id does not match";
+        return refuse(&error::plain(StatusCode::INTERNAL_SERVER_ERROR, "ERR_HEALTH_APPID_NOT_MATCH", message));
+    }
+    if doors.health.is_ready() {
+        return empty();
+    }
+    let message = format!("dapr is not ready: [{}]", doors.health.missing().join("; "));
+    refuse(&error::plain(StatusCode::INTERNAL_SERVER_ERROR, "ERR_HEALTH_NOT_READY", &message))
+}
+
+fn outbound_health(api: &Api) -> Answer {
+    if api.doors.health.is_outbound_ready() {
+        return empty();
+    }
+    let message = format!("dapr outbound is not ready: [{}]", api.doors.health.missing().join("; "));
+    refuse(&error::plain(StatusCode::INTERNAL_SERVER_ERROR, "ERR_OUTBOUND_HEALTH_NOT_READY", &message))
+}
+
+fn shutdown(api: &Api, headers: &HeaderMap) -> Answer {
+    let force = headers.get("dapr-force-shutdown").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    if force {
+        tracing::info!("Force shutdown requested, exiting immediately without graceful shutdown");
+        api.doors.force_shutdown.cancel();
+    } else {
+        tracing::info!("Shutdown requested via API");
+        api.doors.shutdown.cancel();
+    }
+    empty()
+}
+
+/// The parameters of a query, unescaped, in order. A pair with a malformed escape or a semicolon is passed over, as Go does.
+fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';'));
+    pairs.filter(|pair| path::is_well_escaped(pair)).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (path::unescape_lossy(name), path::unescape_lossy(value))
+    })
+}
+
+/// 204.
+fn empty() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    with_body(status, "text/plain; charset=utf-8", body)
+}
+
+fn refuse(refusal: &Refusal) -> Answer {
+    let mut answer = with_body(refusal.status, "application/json", refusal.body.to_string());
+    if let Some(seconds) = refusal.retry_after_seconds {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}

@@ -1,0 +1,223 @@
+//! The handle to one running broker adapter: bounded queues of jobs, drained by a worker in production and by a few
+//! lines of fake in tests. Called by the spines; knows nothing of what drains it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use whimbrel_resources::Component;
+
+use crate::error::{BrokerError, SettleError};
+
+/// Name and value pairs that travel with a message; a name may repeat, the last one wins.
+pub type Metadata = Vec<(String, String)>;
+
+/// How many publishes may wait for one broker. More answer [`BrokerError::Overloaded`] at once.
+pub const PUBLISH_QUEUE_JOBS_MAX: usize = 4096;
+
+/// How many batches of deliveries may wait for one subscription's spine. Small: what bounds a subscription is its
+/// `max_unsettled`, not this.
+pub const FEED_BATCHES_MAX: usize = 16;
+
+/// How many settlements may wait for one subscription's worker.
+pub const FEED_JOBS_MAX: usize = 1024;
+
+/// What a broker carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The topic as the broker knows it (with the namespace prefix, where one applies).
+    pub topic: Arc<str>,
+    /// Messages with one key keep their order where the broker can.
+    pub key: Option<String>,
+    /// Opaque bytes.
+    pub data: Bytes,
+    /// What travels with the message.
+    pub metadata: Metadata,
+}
+
+/// What an adapter says its broker can do (wit `feature-set`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Features {
+    /// A confirmed message survives a restart of the broker.
+    pub durable: bool,
+    /// The broker drops a message after `ttlInSeconds` by itself.
+    pub ttl: bool,
+    /// Order per key is kept.
+    pub ordering: bool,
+    /// Subscribed topics may hold wildcards.
+    pub wildcards: bool,
+    /// A retry with a wait lets others pass.
+    pub delay: bool,
+    /// Deliveries are counted.
+    pub delivery_count: bool,
+    /// Subscriptions of one group share the messages.
+    pub groups: bool,
+    /// A publish may wait for the subscribers of its topic.
+    pub topic_flow: bool,
+    /// Messages in one publish call, at least 1.
+    pub max_batch: u32,
+    /// Bytes of one message, data and metadata; 0: no limit known.
+    pub max_message_bytes: u64,
+}
+
+/// One thing that is asked of a broker's worker.
+#[derive(Debug)]
+pub enum BrokerJob {
+    /// Publish messages.
+    Publish(PublishJob),
+    /// Open a subscription.
+    Subscribe(SubscribeJob),
+    /// Ask the broker for a sign of life.
+    Ping(oneshot::Sender<Result<(), BrokerError>>),
+    /// Close the connection in good order and end the worker. Answered when it is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// Messages to publish, and who waits for the results.
+#[derive(Debug)]
+pub struct PublishJob {
+    /// At least one.
+    pub messages: Vec<Message>,
+    /// After this nobody waits any more.
+    pub deadline: Instant,
+    /// One result for each message, in order.
+    pub reply: oneshot::Sender<Vec<Result<(), BrokerError>>>,
+}
+
+/// A subscription to open.
+#[derive(Debug)]
+pub struct SubscribeJob {
+    /// The topic as the broker knows it.
+    pub topic: Arc<str>,
+    /// The consumer group.
+    pub group: String,
+    /// Deliveries that may be unsettled, what the adapter fetched ahead included. At least 1.
+    pub max_unsettled: u32,
+    /// The subscription's own metadata.
+    pub metadata: Metadata,
+    /// The live subscription.
+    pub reply: oneshot::Sender<Result<Feed, BrokerError>>,
+}
+
+/// A live subscription: deliveries out, verdicts in. It ends when `deliveries` closes; the worker behind it may be gone
+/// then, and what was not settled comes again on the next feed.
+#[derive(Debug)]
+pub struct Feed {
+    /// What arrived, in lists as the adapter wrote them.
+    pub deliveries: mpsc::Receiver<Vec<Arrived>>,
+    /// Verdicts and the end.
+    pub jobs: mpsc::Sender<FeedJob>,
+    /// Why the feed ended, once `deliveries` is closed.
+    pub ended: oneshot::Receiver<BrokerError>,
+}
+
+/// A message as it arrived from the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// Names the delivery on this feed.
+    pub token: u64,
+    /// What the broker calls the message; the same at each redelivery.
+    pub id: String,
+    /// The message, with its actual topic.
+    pub message: Message,
+    /// How often the broker delivered it, this time included.
+    pub count: Option<u32>,
+}
+
+/// What the host decided about a delivery (wit `verdict`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The broker may forget it.
+    Ack,
+    /// Deliver it again after this wait.
+    Retry(Duration),
+}
+
+/// One thing that is asked of a feed's worker.
+#[derive(Debug)]
+pub enum FeedJob {
+    /// Settle a delivery.
+    Settle {
+        /// Which one.
+        token: u64,
+        /// How.
+        verdict: Verdict,
+        /// Whether the broker confirmed.
+        reply: oneshot::Sender<Result<(), SettleError>>,
+    },
+    /// Stop fetching; what was fetched still comes. Answered when nothing more will be fetched.
+    Pause(oneshot::Sender<()>),
+    /// End the subscription; what is unsettled stays with the broker. Answered when it has ended.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A cheap handle to one running broker adapter with one configuration.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    /// The resource it runs for: name, scopes, metadata.
+    pub declared: Arc<Component>,
+    /// What it can do; empty until its first `open` has succeeded.
+    pub features: Arc<OnceLock<Features>>,
+    jobs: mpsc::Sender<BrokerJob>,
+}
+
+impl Broker {
+    /// A handle, and the queue its worker drains.
+    #[must_use]
+    pub fn new(declared: Arc<Component>) -> (Self, mpsc::Receiver<BrokerJob>) {
+        let (jobs, queue) = mpsc::channel(PUBLISH_QUEUE_JOBS_MAX);
+        (Self { declared, features: Arc::default(), jobs }, queue)
+    }
+
+    /// What the broker can do, as far as it is known.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.features.get().cloned().unwrap_or_default()
+    }
+
+    /// Publishes messages, one result for each. Never waits past the deadline: what has no answer by then is
+    /// [`BrokerError::Unknown`], for it may be stored.
+    pub async fn publish(&self, messages: Vec<Message>, deadline: Instant) -> Vec<Result<(), BrokerError>> {
+        let count = messages.len();
+        let (reply, results) = oneshot::channel();
+        let all = |error: BrokerError| vec![Err(error); count];
+        match self.jobs.try_send(BrokerJob::Publish(PublishJob { messages, deadline, reply })) {
+            Err(mpsc::error::TrySendError::Full(_)) => return all(BrokerError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return all(BrokerError::Closed),
+            Ok(()) => {}
+        }
+        match tokio::time::timeout_at(deadline, results).await {
+            Ok(Ok(results)) => results,
+            Ok(Err(_)) => all(BrokerError::Unknown("the adapter was lost before it answered".into())),
+            Err(_) => all(BrokerError::Unknown("the adapter did not answer in time".into())),
+        }
+    }
+
+    /// Opens a subscription.
+    ///
+    /// # Errors
+    /// What the adapter answered, or [`BrokerError::Closed`] when its worker is gone for good.
+    pub async fn subscribe(
+        &self,
+        topic: Arc<str>,
+        group: String,
+        max_unsettled: u32,
+        metadata: Metadata,
+    ) -> Result<Feed, BrokerError> {
+        let (reply, feed) = oneshot::channel();
+        let job = SubscribeJob { topic, group, max_unsettled, metadata, reply };
+        self.jobs.send(BrokerJob::Subscribe(job)).await.map_err(|_| BrokerError::Closed)?;
+        feed.await.unwrap_or_else(|_| Err(BrokerError::Transient("the adapter was lost before it answered".into())))
+    }
+
+    /// Closes the connection in good order. Returns when it is closed, at once if its worker is gone already.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.jobs.send(BrokerJob::Close(reply)).await.is_ok() {
+            // A worker that ends without an answer has closed too.
+            let _ = closed.await.is_ok();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One message in flight to a subscriber, and what becomes of it.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::broker::{Arrived, FeedJob, Message, Verdict};
+use crate::error::{BrokerError, SettleError};
+use std::time::Duration;
+
+/// How long a settlement may take to be confirmed. Past it the delivery counts as unsettled, and the broker's
+/// redelivery has it.
+pub const SETTLE_WAIT: Duration = Duration::from_secs(30);
+
+/// Why a message goes to the dead-letter topic or is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The subscriber said so.
+    Dropped,
+    /// The policy's attempts are used up; the last failure.
+    Exhausted(String),
+    /// It is not a CloudEvent and the subscription is not raw.
+    Unparsable(String),
+    /// Its expiration has passed.
+    Expired,
+    /// No route takes it.
+    Unrouted,
+    /// It came from a topic this app may not subscribe to.
+    Forbidden,
+}
+
+/// What the host decided about a delivery. Only `settle` acts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// The subscriber has it.
+    Ack,
+    /// Back to the broker, un-acknowledged, for another delivery after this wait.
+    RetryAfter(Duration, Reason),
+    /// To the dead-letter topic, then acknowledged.
+    DeadLetter(Reason),
+    /// Acknowledged, for it will never be wanted.
+    Drop(Reason),
+    /// Neither: the host stops, and the broker keeps it.
+    Hold,
+}
+
+/// One message in flight: owned by one task, settled once. Not clonable.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Names it on its feed.
+    pub token: u64,
+    /// What the broker calls the message.
+    pub id: String,
+    /// The message with its actual topic.
+    pub message: Message,
+    /// How often the broker delivered it, this time included.
+    pub count: Option<u32>,
+    jobs: mpsc::Sender<FeedJob>,
+    settled: bool,
+}
+
+impl Delivery {
+    /// Takes charge of what arrived on a feed.
+    #[must_use]
+    pub fn new(arrived: Arrived, jobs: mpsc::Sender<FeedJob>) -> Self {
+        let Arrived { token, id, message, count } = arrived;
+        Self { token, id, message, count, jobs, settled: false }
+    }
+
+    /// Tells the broker. Called by `settle` only.
+    pub(crate) async fn finish(mut self, verdict: Verdict) -> Result<(), SettleError> {
+        self.settled = true;
+        let (reply, confirmed) = oneshot::channel();
+        let job = FeedJob::Settle { token: self.token, verdict, reply };
+        self.jobs.send(job).await.map_err(|_| SettleError::Stale)?;
+        match tokio::time::timeout(SETTLE_WAIT, confirmed).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(SettleError::Stale),
+            Err(_) => Err(SettleError::Failed(BrokerError::Unknown("the settlement was not confirmed in time".into()))),
+        }
+    }
+
+    /// Leaves it with the broker on purpose. Called by `settle` only.
+    pub(crate) fn hold(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Nothing is lost, the broker delivers it again; but no path may end here.
+            tracing::error!(id = %self.id, topic = %self.message.topic, "bug: a delivery was dropped unsettled");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A CloudEvent as it travels. (Filled in by the data plane's author.)

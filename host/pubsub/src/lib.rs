@@ -1,0 +1,36 @@
+//! The data plane: a message in, a message out, and every decision between.
+//!
+//! `publish` and `deliver` are the two spines; `settle` is the only exit of a delivery; all other modules are leaves
+//! that never call each other. Absent on purpose: HTTP, files, wasmtime. Clock and randomness come in through
+//! [`Environment`], so that the same seed gives the same trace (tests/simulation stands on that).
+
+mod broker;
+mod delivery;
+mod deliver;
+mod environment;
+mod envelope;
+mod error;
+mod event;
+mod events;
+mod group;
+mod handler;
+mod policy;
+mod publish;
+mod request;
+mod route;
+mod scope;
+mod settle;
+mod topology;
+
+pub use broker::{
+    Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, SubscribeJob, Verdict,
+};
+pub use deliver::deliver;
+pub use delivery::{Delivery, Disposition, Reason};
+pub use environment::{Clock, Environment, Random};
+pub use error::{BrokerError, HandlerError, PublishError, SettleError};
+pub use event::Event;
+pub use handler::{DeliveryInfo, Handler, HandlerJob, Outcome};
+pub use publish::publish;
+pub use request::{Caller, PublishRequest, Trace};
+pub use topology::{Subscription, Topology};

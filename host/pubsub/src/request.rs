@@ -1,0 +1,42 @@
+//! What every door turns its bytes into: one publish, and who asks for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::Metadata;
+
+/// The authenticated app a request belongs to. Made by the doors, trusted by the data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// The app id that scopes go by.
+    pub app_id: Arc<str>,
+}
+
+/// The W3C trace context of a request, as it was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// `traceparent`, if it was valid.
+    pub parent: Option<String>,
+    /// `tracestate`.
+    pub state: Option<String>,
+}
+
+/// One message to publish, from whichever door.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// Who asks.
+    pub caller: Caller,
+    /// The broker, by its resource's name.
+    pub pubsub: String,
+    /// The topic, without the namespace prefix.
+    pub topic: String,
+    /// The payload.
+    pub data: Bytes,
+    /// Its content type, verbatim; none means `text/plain`.
+    pub content_type: Option<String>,
+    /// Request metadata (the `metadata.*` query parameters over HTTP).
+    pub metadata: Metadata,
+    /// The request's trace.
+    pub trace: Trace,
+}

@@ -1,0 +1,34 @@
+//! What the operator declared: YAML text in; one immutable, validated [`Snapshot`] out, or every problem found.
+//!
+//! Read once at start, and again at each reload. Absent on purpose: tokio, the network, Wasm. The only crate that
+//! names a YAML parser.
+
+mod address;
+mod duration;
+mod folder;
+mod load;
+mod manifest;
+mod place;
+mod problem;
+mod programmatic;
+mod raw;
+mod scopes;
+mod snapshot;
+mod yaml;
+
+pub use duration::{duration, duration_or_millis, go_duration};
+pub use load::load;
+pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
+pub use problem::{Position, Problem, Problems, Severity};
+pub use programmatic::programmatic;
+pub use scopes::TopicScopes;
+pub use snapshot::{
+    Backoff, Component, HandlerApp, HandlerLimits, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription,
+    Text,
+};
+
+/// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
+#[cfg(test)]
+fn test_scale() -> usize {
+    std::env::var("WHIMBREL_TEST_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}

@@ -1,0 +1,165 @@
+//! The app's answer to `GET /dapr/subscribe` (pubsub-behaviour, section 5.2).
+//!
+//! Called by the data plane's door to the app. As in Dapr, a field of the wrong type spoils the whole answer, an item
+//! that leads nowhere only itself.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use crate::snapshot::{Origin, Subscription};
+
+/// Reads the answer: the subscriptions, and what was dropped and why.
+///
+/// # Errors
+/// When it is no JSON list of subscriptions, in one sentence.
+pub fn programmatic(json: &[u8]) -> Result<(Vec<Subscription>, Vec<String>), String> {
+    // Bytes that are no UTF-8 become replacement characters, as in Go.
+    let text = String::from_utf8_lossy(json);
+    if text.trim().is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let items = match serde_json::from_str(&text) {
+        Ok(Value::Array(items)) => items,
+        Ok(Value::Null) => Vec::new(),
+        Ok(_) => return Err("the answer is no list of subscriptions".to_owned()),
+        Err(error) => return Err(format!("the answer is no JSON: {error}")),
+    };
+    let mut answer = Answer::default();
+    for (index, item) in items.iter().enumerate() {
+        answer.take(item).map_err(|what| format!("item {index}: {what}"))?;
+    }
+    Ok((answer.subscriptions, answer.warnings))
+}
+
+#[derive(Default)]
+struct Answer {
+    subscriptions: Vec<Subscription>,
+    /// Where each (pubsub, topic) stands.
+    slots: HashMap<(String, String), usize>,
+    warnings: Vec<String>,
+}
+
+impl Answer {
+    fn take(&mut self, item: &Value) -> Result<(), String> {
+        let item = Fields::of(item)?;
+        let pubsub = item.text("pubsubname")?;
+        let topic = item.text("topic")?;
+        let about = format!("subscription to {topic:?} of {pubsub:?}");
+        let metadata = item.metadata()?;
+        let dead_letter_topic = Some(item.text("deadLetterTopic")?).filter(|topic| !topic.is_empty());
+        if item.bulk_enabled()? {
+            self.warnings
+                .push(format!("{about}: bulkSubscribe is not applied by this version; events come one by one"));
+        }
+        let default_route = match item.route()? {
+            Route::To(path) => Some(path),
+            Route::Nowhere => {
+                self.warnings.push(format!("{about}: dropped, it has no route"));
+                return Ok(());
+            }
+            Route::ByContent => {
+                self.warnings.push(format!("{about}: dropped, content rules come with a later version"));
+                return Ok(());
+            }
+        };
+        let (name, scopes, origin) = (String::new(), Vec::new(), Origin::Programmatic);
+        self.put(
+            Subscription { name, pubsub, topic, default_route, dead_letter_topic, metadata, scopes, origin },
+            &about,
+        );
+        Ok(())
+    }
+
+    /// The last one for a topic wins, in the place of the first.
+    fn put(&mut self, subscription: Subscription, about: &str) {
+        let key = (subscription.pubsub.clone(), subscription.topic.clone());
+        let end = self.subscriptions.len();
+        let slot = *self.slots.entry(key).or_insert(end);
+        match self.subscriptions.get_mut(slot) {
+            Some(earlier) => {
+                *earlier = subscription;
+                self.warnings.push(format!("{about}: given twice; the last one counts"));
+            }
+            None => self.subscriptions.push(subscription),
+        }
+    }
+}
+
+enum Route {
+    To(String),
+    Nowhere,
+    ByContent,
+}
+
+/// A JSON object whose fields go by names without regard to case; null is as if it were not there.
+struct Fields<'a>(Option<&'a Map<String, Value>>);
+
+impl<'a> Fields<'a> {
+    fn of(value: &'a Value) -> Result<Self, String> {
+        match value {
+            Value::Object(fields) => Ok(Self(Some(fields))),
+            Value::Null => Ok(Self(None)),
+            _ => Err("expected an object".to_owned()),
+        }
+    }
+
+    fn get(&self, name: &str) -> &'a Value {
+        let Some(fields) = self.0 else { return &Value::Null };
+        let any_case = || fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        fields.get(name).or_else(any_case).unwrap_or(&Value::Null)
+    }
+
+    fn text(&self, name: &str) -> Result<String, String> {
+        text(self.get(name), name)
+    }
+
+    fn section(&self, name: &str) -> Result<Self, String> {
+        Self::of(self.get(name)).map_err(|what| format!("{name}: {what}"))
+    }
+
+    fn metadata(&self) -> Result<Vec<(String, String)>, String> {
+        let fields = self.section("metadata")?.0.into_iter().flatten();
+        fields.map(|(key, value)| Ok((key.clone(), text(value, "metadata")?))).collect()
+    }
+
+    fn bulk_enabled(&self) -> Result<bool, String> {
+        match self.section("bulkSubscribe")?.get("enabled") {
+            Value::Null => Ok(false),
+            Value::Bool(enabled) => Ok(*enabled),
+            _ => Err("bulkSubscribe.enabled: expected true or false".to_owned()),
+        }
+    }
+
+    /// Rules in order, then `routes.default`, else `route`. A rule without a match is always true where it stands.
+    fn route(&self) -> Result<Route, String> {
+        let routes = self.section("routes")?;
+        let mut by_rule = None;
+        for rule in routes.rules()? {
+            let (matched, path) = (rule.text("match")?, rule.text("path")?);
+            by_rule = by_rule.or(Some(if matched.trim().is_empty() { Route::To(path) } else { Route::ByContent }));
+        }
+        let (default, route) = (routes.text("default")?, self.text("route")?);
+        let by_default = [default, route].into_iter().find(|path| !path.is_empty()).map(Route::To);
+        Ok(by_rule.or(by_default).unwrap_or(Route::Nowhere))
+    }
+
+    fn rules(&self) -> Result<Vec<Self>, String> {
+        match self.get("rules") {
+            Value::Null => Ok(Vec::new()),
+            Value::Array(rules) => rules.iter().map(Self::of).collect(),
+            _ => Err("routes.rules: expected a list".to_owned()),
+        }
+    }
+}
+
+fn text(value: &Value, name: &str) -> Result<String, String> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(format!("{name}: expected a text")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The validated, immutable picture of everything declared. Made by `load`, read by everybody else.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::problem::{Position, Problem};
+use crate::scopes::TopicScopes;
+
+/// Everything declared that concerns this process.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Pub/sub components, in order of file and document.
+    pub components: Vec<Arc<Component>>,
+    /// Declarative subscriptions, in order; the first of one (pubsub, topic) has won already.
+    pub subscriptions: Vec<Arc<Subscription>>,
+    /// Handler components.
+    pub handlers: Vec<Arc<HandlerApp>>,
+    /// Timeouts and retries.
+    pub policies: Policies,
+    /// Names of the `Resiliency` resources, for the metadata API.
+    pub resiliencies: Vec<String>,
+    /// What is odd and did not keep the resources from being used.
+    pub warnings: Vec<Problem>,
+}
+
+/// A value that may be a secret: `Debug` prints nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(String);
+
+impl Text {
+    /// Wraps a value.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for whoever must use it. Never for a log line.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"***\"")
+    }
+}
+
+/// One item of a component's `spec.metadata`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property {
+    /// As spelled. Compared without regard to case.
+    pub name: String,
+    /// What was given; a non-string as its JSON text.
+    pub value: Text,
+    /// Where it stands.
+    pub at: Position,
+}
+
+/// A declared broker: Dapr's pub/sub `Component`.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.type` in lower case, for example `pubsub.redis`.
+    pub kind: String,
+    /// `spec.version`; `v1` when absent.
+    pub version: String,
+    /// `spec.metadata`, in order, without the topic scoping items.
+    pub properties: Vec<Property>,
+    /// `scopes`: apps that may use it; empty: all.
+    pub scopes: Vec<String>,
+    /// Topic scoping from `spec.metadata`.
+    pub topic_scopes: TopicScopes,
+    /// `spec.initTimeout`: how long opening may take.
+    pub init_timeout: Duration,
+    /// `spec.ignoreErrors`: a failed start is not fatal; the host goes on trying.
+    pub ignore_errors: bool,
+    /// `spec.metadata.consumerID`, trimmed, if not blank: the consumer group in place of the app id.
+    pub consumer_id: Option<String>,
+    /// `metadata.annotations["whimbrel.dev/network"]`: host patterns (`*.kafka.local:9092`) granted besides the
+    /// addresses that the metadata names.
+    pub network: Vec<String>,
+    /// `metadata.annotations["whimbrel.dev/plugin"]`: the component's file, relative to the resource's, in place of
+    /// the search by type.
+    pub plugin: Option<PathBuf>,
+    /// Where the document stands.
+    pub at: Position,
+}
+
+impl Component {
+    /// Whether an app may use it.
+    #[must_use]
+    pub fn visible_to(&self, app_id: &str) -> bool {
+        self.scopes.is_empty() || self.scopes.iter().any(|scope| scope == app_id)
+    }
+
+    /// The value of a property, by its name without regard to case.
+    #[must_use]
+    pub fn property(&self, name: &str) -> Option<&str> {
+        let found = self.properties.iter().rev().find(|property| property.name.eq_ignore_ascii_case(name));
+        found.map(|property| property.value.reveal())
+    }
+}
+
+/// How a subscription came to be (metadata API `type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A `Subscription` resource.
+    Declarative,
+    /// The app's answer to `GET /dapr/subscribe`.
+    Programmatic,
+    /// A `Handler` resource.
+    Handler,
+}
+
+/// A declared subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The resource's name; empty for a programmatic one.
+    pub name: String,
+    /// The component.
+    pub pubsub: String,
+    /// The topic.
+    pub topic: String,
+    /// Where an event goes that no rule takes: a path. `None`: nowhere. Empty for a handler component, which has no paths.
+    pub default_route: Option<String>,
+    /// Where given-up messages go.
+    pub dead_letter_topic: Option<String>,
+    /// For the adapter, and `rawPayload` for us.
+    pub metadata: Vec<(String, String)>,
+    /// Apps it is for; empty: all.
+    pub scopes: Vec<String>,
+    /// How it came to be.
+    pub origin: Origin,
+}
+
+/// A declared handler component: our kind `Handler`, apiVersion `whimbrel.dev/v1alpha1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerApp {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.file`, made absolute or relative to the process by the resource's folder.
+    pub file: PathBuf,
+    /// `spec.appID`: the identity it subscribes and publishes under; the resource's name when absent.
+    pub app_id: String,
+    /// `spec.subscriptions`.
+    pub subscriptions: Vec<Arc<Subscription>>,
+    /// `spec.limits`.
+    pub limits: HandlerLimits,
+    /// Where the document stands.
+    pub at: Position,
+}
+
+/// What a handler may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerLimits {
+    /// `memory`: linear memory of one instance, bytes. Default 64 MiB.
+    pub memory_bytes: u64,
+    /// `deadline`: how long one event may take, waiting for its own publishes included. Default 30 s.
+    pub deadline: Duration,
+    /// `instances`: events handled at the same time. Default 4.
+    pub instances: u32,
+    /// `eventsPerInstance`: an instance is replaced after so many; 1: a fresh one for each event. Default 100,000.
+    pub events_per_instance: u64,
+}
+
+impl Default for HandlerLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 * 1024 * 1024,
+            deadline: Duration::from_secs(30),
+            instances: 4,
+            events_per_instance: 100_000,
+        }
+    }
+}
+
+/// Timeouts and retries, resolved by component name.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    /// Around delivery to the app.
+    pub inbound: HashMap<String, Policy>,
+    /// Around publishing.
+    pub outbound: HashMap<String, Policy>,
+    /// For components that no target names.
+    pub inbound_default: Policy,
+    /// For components that no target names.
+    pub outbound_default: Policy,
+}
+
+/// What surrounds one operation: retry( timeout( operation ) ).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// For one attempt.
+    pub timeout: Option<Duration>,
+    /// None: one attempt.
+    pub retry: Option<Retry>,
+}
+
+/// How to try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// How long to wait.
+    pub backoff: Backoff,
+    /// Attempts after the first; `None`: no limit.
+    pub max_retries: Option<u32>,
+}
+
+/// The waits between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backoff {
+    /// Always the same.
+    Constant(Duration),
+    /// From 500 ms, times 1.5, give or take a half, up to this; it gives up after 15 minutes in all.
+    Exponential(Duration),
+}
+
+impl Policies {
+    /// What surrounds delivery from a component.
+    #[must_use]
+    pub fn inbound(&self, component: &str) -> &Policy {
+        self.inbound.get(component).unwrap_or(&self.inbound_default)
+    }
+
+    /// What surrounds publishing to a component.
+    #[must_use]
+    pub fn outbound(&self, component: &str) -> &Policy {
+        self.outbound.get(component).unwrap_or(&self.outbound_default)
+    }
+}

@@ -1,0 +1,353 @@
+//! The life of one adapter instance: one store, one task that stays inside it, everybody else sends jobs.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Accessor, ResourceAny, Source, StreamConsumer, StreamResult};
+use whimbrel_pubsub::{BrokerError, BrokerJob, Features, PublishJob};
+
+use crate::bindings::adapter::BrokerAdapter;
+use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
+use crate::broker::{BrokerSettings, BrokerState};
+use crate::state::{BusyTicks, State};
+use crate::{convert, feed};
+
+/// Publish calls at once, while none of them takes long: what comes meanwhile goes into the next call together.
+const CALLS_MAX: usize = 2;
+
+/// A call that takes longer than this no longer keeps others back.
+const CALL_SLOW: Duration = Duration::from_millis(5);
+
+/// Publish calls at once, whatever happens.
+const SLOW_CALLS_MAX: usize = 64;
+
+/// The same for an adapter whose publishes wait for their topic's subscribers.
+const TOPIC_CALLS_MAX: usize = 1024;
+
+/// Publishes that wait inside the worker.
+const BACKLOG_JOBS_MAX: usize = 4096;
+
+/// Jobs taken from the queue at a time.
+const JOBS_PER_TURN: usize = 512;
+
+/// How long past its deadline a publish call may stay unanswered before the instance counts as hung.
+const OVERDUE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a subscribe call may take.
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long closing may take.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// How an instance's life ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It was asked to close, and has.
+    Closed,
+    /// It did not open. Final, if the failure says so.
+    NotOpened(BrokerError),
+    /// It hangs.
+    Hung(&'static str),
+}
+
+/// What the worker shares with its supervisor.
+pub(crate) struct Shared<'a> {
+    pub(crate) features: &'a OnceLock<Features>,
+    pub(crate) settings: &'a BrokerSettings,
+    pub(crate) state: &'a Arc<watch::Sender<BrokerState>>,
+    pub(crate) busy: BusyTicks,
+}
+
+type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<Done>> + Send + 'a>>;
+
+enum Done {
+    Publish(u64),
+    Other,
+}
+
+/// Opens the connection and serves jobs until the end.
+///
+/// # Errors
+/// The guest's trap.
+pub(crate) async fn run(
+    store: &Accessor<State>,
+    guest: &BrokerAdapter,
+    queue: &mut mpsc::Receiver<BrokerJob>,
+    shared: &Shared<'_>,
+) -> wasmtime::Result<End> {
+    let calls = guest.whimbrel_pubsub_broker().connection();
+    let opening = calls.call_open(store, config(shared.settings));
+    let connection = match tokio::time::timeout(shared.settings.open_wait, opening).await {
+        Err(_) => return Ok(End::NotOpened(BrokerError::Transient("it did not open in time".to_owned()))),
+        Ok(opened) => match opened? {
+            Err(error) => return Ok(End::NotOpened(convert::failure(error))),
+            Ok(connection) => connection,
+        },
+    };
+    let mut features = convert::features(&calls.call_features(store, connection).await?);
+    features.max_batch = shared.settings.batch_messages_max.unwrap_or(u32::MAX).min(features.max_batch);
+    let news = calls.call_status(store, connection).await?;
+    let sink = ToState { name: shared.settings.name.clone(), state: Arc::clone(shared.state) };
+    // After a restart it is the same file, so the same features. Whoever sees `Ready` sees them.
+    let features = shared.features.get_or_init(|| features).clone();
+    shared.state.send_replace(BrokerState::Ready);
+    store.with(|mut access| news.pipe(&mut access, sink))?;
+    let mut worker = Worker { store, guest, connection, features, calls: FuturesUnordered::new(), in_flight: Vec::new(), next: 0 };
+    worker.serve(queue, shared).await
+}
+
+fn config(settings: &BrokerSettings) -> wit::Config {
+    let property = |(name, value): &(String, whimbrel_resources::Text)| wit::Property {
+        name: name.clone(),
+        value: value.reveal().to_owned(),
+    };
+    wit::Config {
+        name: settings.name.clone(),
+        properties: settings.properties.iter().map(property).collect(),
+        instance: settings.instance.clone(),
+    }
+}
+
+struct Worker<'a> {
+    store: &'a Accessor<State>,
+    guest: &'a BrokerAdapter,
+    connection: ResourceAny,
+    features: Features,
+    calls: FuturesUnordered<Call<'a>>,
+    in_flight: Vec<InFlight>,
+    next: u64,
+}
+
+/// A publish call that has no answer yet.
+struct InFlight {
+    id: u64,
+    started: Instant,
+    deadline: Instant,
+}
+
+impl<'a> Worker<'a> {
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<BrokerJob>, shared: &Shared<'_>) -> wasmtime::Result<End> {
+        let mut backlog = VecDeque::new();
+        let mut taken = Vec::new();
+        let mut clock = tokio::time::interval(CALL_SLOW);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            shared.busy.reset();
+            while !backlog.is_empty() && self.has_room() {
+                self.publish(&mut backlog);
+            }
+            tokio::select! { biased;
+                Some(done) = self.calls.next() => {
+                    if let Done::Publish(id) = done? {
+                        self.in_flight.retain(|call| call.id != id);
+                    }
+                }
+                count = queue.recv_many(&mut taken, JOBS_PER_TURN), if backlog.len() < BACKLOG_JOBS_MAX => {
+                    if count == 0 {
+                        return self.close(None).await;
+                    }
+                }
+                _ = clock.tick(), if !self.in_flight.is_empty() => {
+                    let now = Instant::now();
+                    if self.in_flight.iter().any(|call| now > call.deadline + OVERDUE_MAX) {
+                        return Ok(End::Hung("a publish call has no answer long after its deadline"));
+                    }
+                }
+            }
+            for job in taken.drain(..) {
+                match job {
+                    BrokerJob::Publish(job) => backlog.push_back(job),
+                    BrokerJob::Subscribe(job) => self.subscribe(job),
+                    BrokerJob::Ping(reply) => self.ping(reply),
+                    BrokerJob::Close(reply) => return self.close(Some(reply)).await,
+                }
+            }
+        }
+    }
+
+    /// Whether another publish call may start. A few at once keep the broker's pipeline full; more would only make
+    /// batches small. But no slow call holds up the others for long.
+    fn has_room(&self) -> bool {
+        let count = self.in_flight.len();
+        if self.features.topic_flow {
+            return count < TOPIC_CALLS_MAX;
+        }
+        let oldest = self.in_flight.first().map_or(Duration::ZERO, |call| call.started.elapsed());
+        count < CALLS_MAX || (count < SLOW_CALLS_MAX && oldest > CALL_SLOW)
+    }
+
+    /// Starts one call with as many of the waiting publishes as fit.
+    fn publish(&mut self, backlog: &mut VecDeque<PublishJob>) {
+        let batch = take_batch(backlog, &self.features);
+        let Some(deadline) = batch.iter().map(|job| job.deadline).max() else { return };
+        let id = self.next;
+        self.next += 1;
+        self.in_flight.push(InFlight { id, started: Instant::now(), deadline });
+        let (store, guest, connection) = (self.store, self.guest, self.connection);
+        let max_batch = self.features.max_batch as usize;
+        self.calls.push(Box::pin(async move {
+            publish(store, guest, connection, batch, deadline, max_batch).await?;
+            Ok(Done::Publish(id))
+        }));
+    }
+
+    fn subscribe(&mut self, job: whimbrel_pubsub::SubscribeJob) {
+        let (store, guest, connection) = (self.store, self.guest, self.connection);
+        self.calls.push(Box::pin(async move {
+            feed::subscribe(store, guest, connection, job, SUBSCRIBE_WAIT).await?;
+            Ok(Done::Other)
+        }));
+    }
+
+    fn ping(&mut self, reply: oneshot::Sender<Result<(), BrokerError>>) {
+        let (store, guest, connection) = (self.store, self.guest, self.connection);
+        self.calls.push(Box::pin(async move {
+            let answer = guest.whimbrel_pubsub_broker().connection().call_ping(store, connection).await?;
+            reply.send(answer.map_err(convert::failure)).ok();
+            Ok(Done::Other)
+        }));
+    }
+
+    /// Lets calls finish, then closes the connection; what hangs is left behind after a while.
+    async fn close(&mut self, reply: Option<oneshot::Sender<()>>) -> wasmtime::Result<End> {
+        let calls = &mut self.calls;
+        let in_flight = &mut self.in_flight;
+        let finish = async {
+            while !in_flight.is_empty() {
+                match calls.next().await {
+                    Some(Ok(Done::Publish(id))) => in_flight.retain(|call| call.id != id),
+                    Some(Ok(Done::Other)) => {}
+                    Some(Err(error)) => return Err(error),
+                    None => break,
+                }
+            }
+            // Subscriptions whose feed is still held end with the connection.
+            self.guest.whimbrel_pubsub_broker().connection().call_close(self.store, self.connection).await
+        };
+        match tokio::time::timeout(CLOSE_WAIT, finish).await {
+            Ok(closed) => closed?,
+            Err(_) => tracing::warn!("an adapter did not close in time, and is dropped"),
+        }
+        if let Some(reply) = reply {
+            reply.send(()).ok();
+        }
+        Ok(End::Closed)
+    }
+}
+
+/// Takes waiting publishes for one call: up to the batch limit, of one topic if they may wait for its subscribers.
+fn take_batch(backlog: &mut VecDeque<PublishJob>, features: &Features) -> Vec<PublishJob> {
+    let now = Instant::now();
+    let mut batch: Vec<PublishJob> = Vec::new();
+    let mut messages = 0;
+    while let Some(job) = backlog.front() {
+        let other_topic = features.topic_flow
+            && batch.first().is_some_and(|first| {
+                first.messages.iter().chain(&job.messages).any(|message| message.topic != first.messages[0].topic)
+            });
+        if !batch.is_empty() && (other_topic || messages + job.messages.len() > features.max_batch as usize) {
+            break;
+        }
+        let Some(job) = backlog.pop_front() else { break };
+        // Nobody waits for it any more, and it was never sent.
+        if job.deadline > now && !job.reply.is_closed() && !job.messages.is_empty() {
+            messages += job.messages.len();
+            batch.push(job);
+        }
+    }
+    batch
+}
+
+/// One call (more, if a single job is larger than a call may be), and its results back to who waits.
+async fn publish(
+    store: &Accessor<State>,
+    guest: &BrokerAdapter,
+    connection: ResourceAny,
+    batch: Vec<PublishJob>,
+    deadline: Instant,
+    max_batch: usize,
+) -> wasmtime::Result<()> {
+    let total = batch.iter().map(|job| job.messages.len()).sum();
+    let (mut messages, mut replies) = (Vec::with_capacity(total), Vec::with_capacity(batch.len()));
+    for job in batch {
+        replies.push((job.messages.len(), job.reply));
+        messages.extend(job.messages.into_iter().map(convert::message));
+    }
+    let calls = guest.whimbrel_pubsub_broker().connection();
+    let mut results = Vec::with_capacity(total);
+    while !messages.is_empty() {
+        let rest = messages.split_off(messages.len().min(max_batch));
+        let asked = messages.len();
+        let answers = calls.call_publish(store, connection, messages, convert::until(deadline)).await?;
+        results.extend(answers.into_iter().map(|result| result.map_err(convert::failure)));
+        if results.len() != total - rest.len() {
+            tracing::error!(asked, "bug of an adapter: a publish call gave another number of results");
+            break;
+        }
+        messages = rest;
+    }
+    if results.len() != total {
+        results = vec![Err(BrokerError::Unknown("the adapter gave another number of results".to_owned())); total];
+    }
+    let mut results = results.into_iter();
+    for (count, reply) in replies {
+        // Who waited may have given up at its deadline.
+        reply.send(results.by_ref().take(count).collect()).ok();
+    }
+    Ok(())
+}
+
+/// Takes the connection's news to whoever watches the broker.
+struct ToState {
+    name: String,
+    state: Arc<watch::Sender<BrokerState>>,
+}
+
+impl ToState {
+    fn tell(&self, status: wit::Status) {
+        let broker = self.name.as_str();
+        match status {
+            wit::Status::Ready => {
+                tracing::info!(broker, "connected");
+                self.state.send_replace(BrokerState::Ready);
+            }
+            wit::Status::Connecting(why) => {
+                let why = crate::log::cut(&why);
+                tracing::warn!(broker, "connecting: {why}");
+                self.state.send_replace(BrokerState::Connecting(why));
+            }
+            wit::Status::DataLoss(what) => {
+                tracing::error!(broker, "the broker may have lost messages: {}", crate::log::cut(&what));
+            }
+            wit::Status::Lag(lag) => {
+                tracing::debug!(broker, topic = lag.topic, group = lag.group, messages = lag.messages, "lag");
+            }
+        }
+    }
+}
+
+impl StreamConsumer<State> for ToState {
+    type Item = wit::Status;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        mut store: StoreContextMut<'_, State>,
+        mut source: Source<'_, wit::Status>,
+        _: bool,
+    ) -> std::task::Poll<wasmtime::Result<StreamResult>> {
+        let mut news = Vec::with_capacity(source.remaining(&mut store));
+        source.read(&mut store, &mut news)?;
+        for status in news {
+            self.tell(status);
+        }
+        std::task::Poll::Ready(Ok(StreamResult::Completed))
+    }
+}

@@ -1,0 +1,205 @@
+//! What the user typed. All of daprd's flags are here, so that its command lines work; what means nothing in this host is
+//! named once in the log.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+/// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "whimbrel", version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the host, with the flags of daprd.
+    Run(Box<RunArguments>),
+}
+
+/// The flags of `whimbrel run`.
+#[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are daprd's flags")]
+#[command(disable_help_subcommand = true)]
+pub struct RunArguments {
+    /// The app this host stands beside: its identity for scopes and its consumer group.
+    #[arg(long)]
+    pub app_id: Option<String>,
+    /// The port the app listens on. Without it nothing is delivered over HTTP.
+    #[arg(long)]
+    pub app_port: Option<u16>,
+    /// The protocol the app speaks; this version knows http.
+    #[arg(long, default_value = "http")]
+    pub app_protocol: String,
+    /// The address the app listens on.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub app_channel_address: String,
+    /// Deliveries to the app at the same time; -1: no limit.
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub app_max_concurrency: i64,
+    /// The port of the HTTP API; 0: any free one.
+    #[arg(long, default_value_t = 3500)]
+    pub dapr_http_port: u16,
+    /// Addresses to listen on, separated by commas; none: all.
+    #[arg(long, default_value = "")]
+    pub dapr_listen_addresses: String,
+    /// A folder with resources (YAML). May be given several times.
+    #[arg(long, alias = "components-path")]
+    pub resources_path: Vec<PathBuf>,
+    /// A folder with plugins (`pubsub.redis.wasm`), looked in first. May be given several times.
+    #[arg(long)]
+    pub plugins: Vec<PathBuf>,
+    /// The largest request body: `4Mi`, a number of bytes; 0: no limit.
+    #[arg(long, default_value = "4Mi", value_parser = quantity)]
+    pub max_body_size: u64,
+    /// The same in megabytes, as daprd called it before.
+    #[arg(long)]
+    pub dapr_http_max_request_size: Option<u64>,
+    /// The largest block of request headers: `4Ki`, a number of bytes.
+    #[arg(long, default_value = "4Ki", value_parser = quantity)]
+    pub read_buffer_size: u64,
+    /// The same in kilobytes, as daprd called it before.
+    #[arg(long)]
+    pub dapr_http_read_buffer_size: Option<u64>,
+    /// How long stopping may take, seconds; 0: as long as it takes.
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
+    pub dapr_graceful_shutdown_seconds: i64,
+    /// debug, info, warn, error.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// One JSON object a line.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub log_as_json: bool,
+    /// Endpoints of the app that are not asked at start: `subscribe`.
+    #[arg(long, value_delimiter = ',')]
+    pub disable_init_endpoints: Vec<String>,
+    /// Flags of daprd that mean nothing here, or not in this version.
+    #[command(flatten)]
+    pub ignored: Ignored,
+}
+
+/// A list of flags that are taken and do nothing.
+macro_rules! ignored {
+    ($($name:ident),* $(,)?) => {
+        /// daprd's flags that mean nothing in this host, or not in this version.
+        #[derive(Debug, Clone, Default, clap::Args)]
+        pub struct Ignored {
+            $(
+                #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", allow_hyphen_values = true)]
+                $name: Option<OsString>,
+            )*
+        }
+
+        impl Ignored {
+            /// Those that were given.
+            #[must_use]
+            pub fn given(&self) -> Vec<String> {
+                let all = [$((stringify!($name), self.$name.is_some())),*];
+                let flag = |name: &str| format!("--{}", name.replace('_', "-"));
+                all.into_iter().filter(|(_, given)| *given).map(|(name, _)| flag(name)).collect()
+            }
+        }
+    };
+}
+
+ignored!(
+    actors_disseminate_timeout,
+    actors_service,
+    allowed_origins,
+    app_binding_options_timeout,
+    app_health_check_path,
+    app_health_probe_interval,
+    app_health_probe_timeout,
+    app_health_threshold,
+    app_ssl,
+    config,
+    control_plane_address,
+    control_plane_namespace,
+    control_plane_trust_domain,
+    dapr_block_shutdown_duration,
+    dapr_grpc_port,
+    dapr_internal_grpc_listen_address,
+    dapr_internal_grpc_port,
+    dapr_public_listen_address,
+    dapr_public_port,
+    disable_builtin_k8s_secret_store,
+    enable_api_logging,
+    enable_app_health_check,
+    enable_metrics,
+    enable_mtls,
+    enable_profiling,
+    hot_reload_reconcile_interval,
+    log_file,
+    metrics_listen_address,
+    metrics_port,
+    mode,
+    placement_host_address,
+    profile_port,
+    reminders_service,
+    scheduler_host_address,
+    scheduler_job_streams,
+    sentry_address,
+    sentry_request_jwt_audiences,
+    unix_domain_socket,
+);
+
+impl RunArguments {
+    /// The largest body in bytes; none: no limit. The older flag wins where it was given.
+    #[must_use]
+    pub fn body_bytes_max(&self) -> Option<u64> {
+        let bytes = self.dapr_http_max_request_size.map_or(self.max_body_size, |megabytes| megabytes << 20);
+        (bytes > 0).then_some(bytes)
+    }
+
+    /// The largest block of headers in bytes.
+    #[must_use]
+    pub fn header_bytes_max(&self) -> u64 {
+        self.dapr_http_read_buffer_size.map_or(self.read_buffer_size, |kilobytes| kilobytes << 10)
+    }
+
+    /// How long stopping may take; none: no limit. Negative means the default, as for daprd.
+    #[must_use]
+    pub fn shutdown_wait(&self) -> Option<Duration> {
+        match u64::try_from(self.dapr_graceful_shutdown_seconds) {
+            Ok(0) => None,
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => Some(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// A Kubernetes quantity of bytes: a number with `Ki`, `Mi`, `Gi`, `k`, `M`, `G` or nothing behind.
+fn quantity(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "" => Some(1),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1 << 30),
+        "k" => Some(1_000),
+        "M" => Some(1_000_000),
+        "G" => Some(1_000_000_000),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
+    bytes.ok_or_else(|| format!("{text} is not a number of bytes such as 4Mi"))
+}
+
+/// Go programs take `-flag` for `--flag`; command lines written for daprd may have either.
+pub fn double_dashes(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    arguments.map(|argument| {
+        let text = argument.to_string_lossy();
+        let single = text.len() > 2 && text.starts_with('-') && text.as_bytes()[1].is_ascii_lowercase();
+        if single { OsString::from(format!("-{text}")) } else { argument }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+use super::*;
+
+fn run(arguments: &str) -> Result<RunArguments, clap::Error> {
+    let words = format!("whimbrel run {arguments}");
+    let parsed = Arguments::try_parse_from(double_dashes(words.split(' ').map(OsString::from)))?;
+    let Command::Run(run) = parsed.command;
+    Ok(*run)
+}
+
+/// The flags that Dapr's integration tests pass on every start.
+#[test]
+fn a_command_line_of_daprd_is_taken() {
+    let run = run("--app-id me --app-port 8080 --app-protocol http --log-level debug --dapr-http-port 0 \
+        --dapr-grpc-port=0 --dapr-internal-grpc-port 0 --dapr-internal-grpc-listen-address 127.0.0.1 \
+        --dapr-listen-addresses 127.0.0.1 --dapr-public-port 0 --dapr-public-listen-address 127.0.0.1 --metrics-port 0 \
+        --metrics-listen-address 127.0.0.1 --profile-port 0 --enable-app-health-check=false --app-health-probe-interval 0 \
+        --app-health-threshold 0 --mode standalone --enable-mtls=false --enable-profiling --enable-api-logging=true \
+        --resources-path a -resources-path b --log-as-json=true --app-max-concurrency -1")
+    .unwrap();
+    assert_eq!((run.app_id.as_deref(), run.app_port), (Some("me"), Some(8080)));
+    assert_eq!(run.resources_path, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert!(run.log_as_json);
+    let given = run.ignored.given();
+    assert!(given.contains(&"--enable-mtls".to_owned()) && given.contains(&"--mode".to_owned()), "{given:?}");
+    assert!(!given.contains(&"--config".to_owned()), "{given:?}");
+}
+
+#[test]
+fn sizes_and_times() {
+    assert_eq!(run("").unwrap().body_bytes_max(), Some(4 << 20));
+    assert_eq!(run("--max-body-size 16Ki").unwrap().body_bytes_max(), Some(16 << 10));
+    assert_eq!(run("--max-body-size 0").unwrap().body_bytes_max(), None);
+    assert_eq!(run("--dapr-http-max-request-size 8").unwrap().body_bytes_max(), Some(8 << 20));
+    assert_eq!(run("--dapr-http-read-buffer-size 8").unwrap().header_bytes_max(), 8 << 10);
+    assert_eq!(run("--dapr-graceful-shutdown-seconds -3").unwrap().shutdown_wait(), Some(Duration::from_secs(5)));
+    assert_eq!(run("--dapr-graceful-shutdown-seconds 0").unwrap().shutdown_wait(), None);
+    assert!(run("--max-body-size 4Q").is_err());
+    assert!(run("--no-such-flag").is_err());
+}

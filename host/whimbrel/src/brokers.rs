@@ -1,0 +1,146 @@
+//! Starting the declared brokers: find each plugin, check the resource against its description, open it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::watch;
+use whimbrel_pubsub::Broker;
+use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity, Snapshot};
+use whimbrel_wasm::{BrokerSettings, BrokerState, Grants, Loader, Plugin, start_broker};
+
+use crate::plugins::Search;
+
+/// The brokers that run, and how each stands.
+#[derive(Debug, Default)]
+pub struct Brokers {
+    /// By resource name.
+    pub running: HashMap<String, Broker>,
+    /// In the order of the resources.
+    pub states: Vec<(String, watch::Receiver<BrokerState>)>,
+}
+
+/// A declared component with its plugin.
+#[derive(Debug)]
+pub struct Planned {
+    component: Arc<Component>,
+    plugin: Plugin,
+    manifest: Option<PluginManifest>,
+}
+
+/// Why a component has no plugin, or what is wrong with its resource.
+#[derive(Debug)]
+pub enum PlanError {
+    /// Some resource is wrong.
+    Resources(Problems),
+    /// Some plugin is missing or broken.
+    Plugin(anyhow::Error),
+}
+
+/// Finds the plugin of each component, and checks the resource against it: all problems at once.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>, PlanError> {
+    let (mut planned, mut problems) = (Vec::new(), Vec::new());
+    for component in &snapshot.components {
+        let plugin = match search.find(component) {
+            Ok(plugin) => plugin,
+            Err(error) if component.ignore_errors => {
+                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error:#}");
+                continue;
+            }
+            Err(error) => return Err(PlanError::Plugin(initialization(component, &error))),
+        };
+        let manifest = match plugin.description.as_deref().map(|text| PluginManifest::parse(text, &plugin.path)) {
+            None => None,
+            Some(Ok(manifest)) => Some(manifest),
+            Some(Err(error)) => return Err(PlanError::Plugin(anyhow!("{error}").context("reading the plugin's description"))),
+        };
+        if let Some(manifest) = &manifest {
+            problems.extend(whimbrel_resources::check(component, manifest));
+        }
+        planned.push(Planned { component: Arc::clone(component), plugin, manifest });
+    }
+    let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
+        problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if errors.is_empty() { Ok(planned) } else { Err(PlanError::Resources(Problems(errors))) }
+}
+
+/// Dapr's text for a component that cannot be had, which its users' alerts look for.
+fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error {
+    let Component { name, kind, version, .. } = component;
+    anyhow!(
+        "process component {name} error: [INIT_COMPONENT_FAILURE]: initialization error occurred for {name} ({kind}/{version}): {error:#}"
+    )
+}
+
+/// Starts each broker and waits until it has opened, for as long as its `initTimeout` says.
+///
+/// # Errors
+/// One did not open and its resource does not say `ignoreErrors`.
+pub async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Brokers> {
+    let mut brokers = Brokers::default();
+    let mut opening = Vec::new();
+    for Planned { component, plugin, manifest } in planned {
+        let (broker, queue) = Broker::new(Arc::clone(&component));
+        let settings = settings(&component, manifest.as_ref(), instance);
+        let state = match start_broker(loader, &plugin, &broker, queue, settings) {
+            Ok(state) => state,
+            Err(error) if component.ignore_errors => {
+                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error}");
+                continue;
+            }
+            Err(error) => return Err(initialization(&component, &error.into())),
+        };
+        brokers.running.insert(component.name.clone(), broker);
+        brokers.states.push((component.name.clone(), state.clone()));
+        opening.push((component, state));
+    }
+    for (component, state) in opening {
+        match opened(&component, state).await {
+            Err(error) if component.ignore_errors => {
+                tracing::error!(component = component.name, "not open yet, and tried further, as ignoreErrors says: {error:#}");
+            }
+            Err(error) => return Err(initialization(&component, &error)),
+            Ok(()) => tracing::info!(component = component.name, kind = component.kind, "component loaded"),
+        }
+    }
+    Ok(brokers)
+}
+
+fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: &str) -> BrokerSettings {
+    let mut grants = Grants::default();
+    for (host, port) in manifest.map(|manifest| manifest.addresses(component)).unwrap_or_default() {
+        grants.allow(&host, port);
+    }
+    for pattern in &component.network {
+        grants.allow_pattern(pattern);
+    }
+    BrokerSettings {
+        name: component.name.clone(),
+        properties: component.properties.iter().map(|property| (property.name.clone(), property.value.clone())).collect(),
+        instance: instance.to_owned(),
+        grants,
+        open_wait: component.init_timeout,
+        batch_messages_max: None,
+    }
+}
+
+/// Waits until a broker serves.
+async fn opened(component: &Component, mut state: watch::Receiver<BrokerState>) -> anyhow::Result<()> {
+    let settled = state.wait_for(|state| matches!(state, BrokerState::Ready | BrokerState::Failed(_) | BrokerState::Closed));
+    match tokio::time::timeout(component.init_timeout, settled).await {
+        Ok(Ok(state)) => match &*state {
+            BrokerState::Ready => return Ok(()),
+            other => return Err(anyhow!("{other}")),
+        },
+        Ok(Err(_)) => return Err(anyhow!("its worker ended")),
+        Err(_) => {}
+    }
+    let state = state.borrow().to_string();
+    Err(anyhow!("{state}")).with_context(|| format!("init timeout of {:?} exceeded", component.init_timeout))
+}

@@ -1,0 +1,47 @@
+//! Wiring: arguments, resources, plugins, doors, signals, exit codes. No per-message code.
+
+pub mod args;
+mod brokers;
+mod error;
+mod handlers;
+mod plugins;
+mod run;
+mod stop;
+mod subscriptions;
+mod telemetry;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+pub use error::Exit;
+pub use whimbrel_api as api;
+pub use whimbrel_pubsub as pubsub;
+pub use whimbrel_resources as resources;
+pub use whimbrel_wasm as wasm;
+
+/// Runs the program with these arguments, the first its name.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
+    let parsed = match args::Arguments::try_parse_from(args::double_dashes(arguments)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and version are no errors, and go to the standard output.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Drained };
+        }
+    };
+    let args::Command::Run(run) = parsed.command;
+    if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
+        writeln!(std::io::stderr(), "{error:#}").ok();
+        return Exit::Usage;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(run::run(*run)),
+        Err(error) => {
+            tracing::error!("starting the runtime: {error}");
+            Exit::Failed
+        }
+    }
+}

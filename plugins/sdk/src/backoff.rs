@@ -1,0 +1,53 @@
+//! The wait between two tries to connect: it grows, it is jittered, and it never gives up.
+
+use std::time::Duration;
+
+/// The first wait is at most this.
+pub const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// No wait is longer than this.
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Full jitter: each wait is a random part of a ceiling that doubles. Instances that lost one broker together thus do
+/// not come back together.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    ceiling: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { ceiling: WAIT_MIN }
+    }
+}
+
+impl Backoff {
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        let wait = self.ceiling.mul_f64(fastrand::f64());
+        self.ceiling = (self.ceiling * 2).min(WAIT_MAX);
+        // A tenth at least: a lucky number must not make a hot loop.
+        wait.max(WAIT_MIN / 10)
+    }
+
+    /// Starts over, after a success.
+    pub fn reset(&mut self) {
+        self.ceiling = WAIT_MIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_bound_and_never_vanish() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..50).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] <= WAIT_MIN);
+        assert!(waits.iter().all(|wait| (WAIT_MIN / 10..=WAIT_MAX).contains(wait)));
+        assert!(waits.iter().any(|wait| *wait > WAIT_MAX / 10), "fifty waits stayed small: {waits:?}");
+        backoff.reset();
+        assert!(backoff.next_wait() <= WAIT_MIN);
+    }
+}

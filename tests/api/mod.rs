@@ -1,0 +1,6 @@
+//! The API as Dapr's clients see it.
+
+mod better;
+mod compare;
+mod golden;
+mod recorded;

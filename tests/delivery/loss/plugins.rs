@@ -1,0 +1,104 @@
+//! Plugins die: a handler traps on some events the first time, on some every time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::rig::{RUN_MAX, Rig, TOPIC, dead_letters_of};
+use crate::harness::ledger::{Subscriber, recognise_id};
+use crate::harness::redis::{Reader, Redis};
+use crate::harness::{plugin, resource, run_within};
+
+/// How often the ledger looks at what is in flight while traps happen all the time.
+const LOOKS: u64 = 12;
+
+/// How long between two looks at what the handler has published onwards.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
+
+/// Where the handler publishes onwards to. What is there was confirmed by Redis before the handler said success: it is
+/// the handler's durable log.
+const DONE: &str = "done";
+
+/// The handler's identity.
+const WORKER: &str = "worker";
+
+/// What the handler does with message `n` at each attempt.
+fn deed(n: u64) -> &'static str {
+    match n % 100 {
+        0 => r#""trap""#,
+        20 | 40 | 60 | 80 => r#"["trap","publish"]"#,
+        50 => r#""drop""#,
+        _ => r#""publish""#,
+    }
+}
+
+fn traps_once(n: u64) -> bool {
+    deed(n).starts_with('[')
+}
+
+fn orders(n: u64) -> String {
+    format!(r#","do":{},"pubsub":"bus","topic":"{DONE}""#, deed(n))
+}
+
+#[test]
+fn a_handler_traps_again_and_again() -> Result<()> {
+    run_within(RUN_MAX, async |test| {
+        let (mut rig, waiting) = Rig::with(test, LOOKS, &[WORKER], orders).await?;
+        let broker = resource::redis("bus", rig.redis.address(), &[]);
+        let mut sides = vec![];
+        for one in waiting {
+            let dead = dead_letters_of(WORKER);
+            let subscriptions = [("bus", TOPIC, Some(dead.as_str()))];
+            let file = plugin::misbehaving_handler();
+            let handler = resource::handler(WORKER, file, &subscriptions, "{instances: 4}");
+            sides.push(Rig::side_without_app(one, Rig::plan(test, "publisher", &broker)?.resource(handler)?).await?);
+        }
+        let Some(side) = sides.first() else { return Ok(()) };
+        let following = follow(rig.redis.reader(DONE).await?, rig.seed, Arc::clone(&side.subscriber));
+        rig.publish(side.host.address());
+        for look in 0..LOOKS {
+            rig.in_the_middle(rig.share() / 2).await?;
+            rig.ledger.fault(format!("traps, look {look}"));
+        }
+        rig.finish(&sides).await?;
+        following.abort();
+        trapping_messages_took_a_second_attempt(&rig.redis, rig.seed).await
+    })
+}
+
+/// Writes down what the handler proves, by what it has published onwards, to have handled. Ends when it is aborted.
+fn follow(mut done: Reader, seed: u64, subscriber: Arc<Subscriber>) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move {
+        loop {
+            for entry in done.rest().await? {
+                // What is no message of this run becomes a phantom.
+                subscriber.handled(handled(&entry.data, seed).map_or(u64::MAX, |(n, _)| n)).await?;
+            }
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+    })
+}
+
+/// The number of the message that an entry of [`DONE`] reports, and at which attempt.
+fn handled(event: &[u8], seed: u64) -> Option<(u64, u64)> {
+    let event: Value = serde_json::from_slice(event).ok()?;
+    let report = &event["data"];
+    Some((recognise_id(seed, report["id"].as_str()?)?, report["attempt"].as_u64()?))
+}
+
+async fn trapping_messages_took_a_second_attempt(redis: &Redis, seed: u64) -> Result<()> {
+    let mut trapped = 0;
+    for entry in redis.entries(DONE).await? {
+        if let Some((n, attempt)) = handled(&entry.data, seed)
+            && traps_once(n)
+        {
+            ensure!(attempt >= 2, "message {n} was handled at attempt {attempt}, though the first one traps");
+            trapped += 1;
+        }
+    }
+    ensure!(trapped > 0, "nothing trapped");
+    Ok(())
+}

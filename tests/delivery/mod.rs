@@ -1,0 +1,11 @@
+//! What becomes of a message: who gets it, how often, and where it ends.
+
+mod apps;
+mod dead_letter;
+mod groups;
+mod handlers;
+mod loss;
+mod modes;
+mod policies;
+mod redis;
+mod shutdown;

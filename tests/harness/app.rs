@@ -1,0 +1,258 @@
+//! An app of one test: an HTTP server that answers as planned and remembers what it was sent. Called by the tests of
+//! delivery and of the API.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::ledger::Subscriber;
+use super::until;
+
+/// What the app does with one request.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Answers with a status and a body.
+    With(u16, String),
+    /// The same, after a while.
+    After(Duration, u16, String),
+    /// Keeps the connection open and never answers.
+    Never,
+    /// Closes the connection without an answer.
+    Cut,
+}
+
+impl Reply {
+    /// 200 and no body.
+    pub(crate) fn ok() -> Self {
+        Self::With(200, String::new())
+    }
+
+    /// A status and no body.
+    pub(crate) fn status(status: u16) -> Self {
+        Self::With(status, String::new())
+    }
+
+    /// 200 and a JSON object with this `status`.
+    pub(crate) fn word(word: &str) -> Self {
+        Self::With(200, format!(r#"{{"status":"{word}"}}"#))
+    }
+}
+
+/// One request the app was sent, other than the question for its subscriptions.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// The path, with its query.
+    pub(crate) path: String,
+    /// Header fields, names in lower case.
+    pub(crate) headers: HashMap<String, String>,
+    /// The whole body.
+    pub(crate) body: Bytes,
+    /// When.
+    pub(crate) at: Instant,
+}
+
+impl Seen {
+    /// The event.
+    pub(crate) fn event(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).context("the app was sent something that is not JSON")
+    }
+
+    /// The event's `data`.
+    pub(crate) fn data(&self) -> Result<serde_json::Value> {
+        Ok(self.event()?["data"].take())
+    }
+}
+
+/// A running app. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct App {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    subscribe: Mutex<String>,
+    plans: Mutex<HashMap<String, Vec<Reply>>>,
+    counted: Mutex<HashMap<String, Arc<Subscriber>>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl App {
+    /// An app that answers everything with 200 and subscribes to nothing by itself.
+    pub(crate) async fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::<Shared>::default();
+        "[]".clone_into(&mut lock(&shared.subscribe));
+        let server = Some(tokio::spawn(serve(listener, Arc::clone(&shared))));
+        Ok(Self { address, shared, server })
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it answers to `GET /dapr/subscribe`.
+    pub(crate) fn subscribe(&self, answer: &str) {
+        answer.clone_into(&mut lock(&self.shared.subscribe));
+    }
+
+    /// What it answers on a path: one after the other, the last one for ever.
+    pub(crate) fn plan(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
+        let mut replies: Vec<_> = replies.into_iter().collect();
+        replies.reverse();
+        lock(&self.shared.plans).insert(path.into(), replies);
+    }
+
+    /// Answers on a path are the ledger's: an event is in its log before it is answered with success.
+    pub(crate) fn count(&self, path: &str, subscriber: &Arc<Subscriber>) {
+        lock(&self.shared.counted).insert(path.into(), Arc::clone(subscriber));
+    }
+
+    /// What it was sent so far, oldest first.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        lock(&self.shared.seen).clone()
+    }
+
+    /// What it was sent on one path so far.
+    pub(crate) fn seen_on(&self, path: &str) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.path == path).collect()
+    }
+
+    /// Takes what it was sent so far.
+    pub(crate) fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut lock(&self.shared.seen))
+    }
+
+    /// Waits until it was sent so many on a path, and returns them.
+    pub(crate) async fn wait_for(&self, count: usize, path: &str) -> Result<Vec<Seen>> {
+        let what = format!("{count} requests on {path}");
+        let enough = async || Some(self.seen_on(path)).filter(|seen| seen.len() >= count);
+        match until(&what, enough).await {
+            Ok(seen) => Ok(seen),
+            Err(late) => bail!("{late}; there were {}", self.seen_on(path).len()),
+        }
+    }
+
+    /// Ends it as a crash would: its port closes, its connections break.
+    pub(crate) async fn crash(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+            // An aborted task ends with an error that says so.
+            server.await.ok();
+        }
+    }
+
+    /// Starts it again on the same port.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        let listener = until("the app's port to be free again", async || TcpListener::bind(self.address).await.ok());
+        self.server = Some(tokio::spawn(serve(listener.await?, Arc::clone(&self.shared))));
+        Ok(())
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.abort();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        stream.set_nodelay(true).ok();
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(|request| answer(request, &shared));
+            let server = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).clone();
+            // A peer that goes away is no news.
+            server.serve_connection(TokioIo::new(stream), service).await.ok();
+        });
+    }
+}
+
+/// Why a connection is closed without an answer.
+#[derive(Debug)]
+struct CutOnPurpose;
+
+impl std::fmt::Display for CutOnPurpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cut on purpose")
+    }
+}
+
+impl std::error::Error for CutOnPurpose {}
+
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, CutOnPurpose> {
+    let path = request.uri().to_string();
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
+    let headers = headers.collect();
+    let body = request.into_body().collect().await.map_err(|_| CutOnPurpose)?.to_bytes();
+    if path == "/dapr/subscribe" {
+        let answer = lock(&shared.subscribe).clone();
+        return Ok(respond(200, answer));
+    }
+    let counted = lock(&shared.counted).get(&path).cloned();
+    let reply = if let Some(subscriber) = counted {
+        subscriber.take(&body).await
+    } else {
+        lock(&shared.seen).push(Seen { path: path.clone(), headers, body, at: Instant::now() });
+        next_reply(shared, &path)
+    };
+    match reply {
+        Reply::With(status, body) => Ok(respond(status, body)),
+        Reply::After(wait, status, body) => {
+            tokio::time::sleep(wait).await;
+            Ok(respond(status, body))
+        }
+        Reply::Never => match std::future::pending::<Infallible>().await {},
+        Reply::Cut => Err(CutOnPurpose),
+    }
+}
+
+fn next_reply(shared: &Shared, path: &str) -> Reply {
+    let mut plans = lock(&shared.plans);
+    let Some(replies) = plans.get_mut(path) else { return Reply::ok() };
+    let next = if replies.len() > 1 { replies.pop() } else { replies.last().cloned() };
+    next.unwrap_or_else(Reply::ok)
+}
+
+fn respond(status: u16, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    response
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

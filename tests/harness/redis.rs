@@ -1,0 +1,185 @@
+//! A real Redis of one test: a private data folder, a port of its own, kill -9 and start again. And an independent
+//! client (the `redis` crate), which shares no code with our adapter. Called by the tests of delivery and loss.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use redis::streams::StreamRangeReply;
+use tokio::process::{Child, Command};
+
+use super::scene::Test;
+use super::until;
+
+/// How many entries are read from a stream at once.
+const PAGE_ENTRIES: usize = 2000;
+
+/// How often a start is tried, for the free port that was found may be taken by the time Redis binds it.
+const STARTS_MAX: usize = 5;
+
+/// A user besides the default one, which is switched off then.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    /// The user.
+    pub(crate) user: String,
+    /// The password.
+    pub(crate) password: String,
+}
+
+/// A running Redis, append-only file and a sync for each write. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    folder: PathBuf,
+    port: u16,
+    credentials: Option<Credentials>,
+    child: Child,
+    starts: usize,
+}
+
+/// One entry of a stream, as our adapter and Dapr's write it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The field `data`.
+    pub(crate) data: Bytes,
+    /// The field `metadata`.
+    pub(crate) metadata: Option<String>,
+}
+
+/// An independent client's place in a stream.
+pub(crate) struct Reader {
+    client: MultiplexedConnection,
+    stream: String,
+    next: String,
+}
+
+impl Reader {
+    /// What it has not read yet, oldest first.
+    pub(crate) async fn rest(&mut self) -> Result<Vec<Entry>> {
+        let mut entries = vec![];
+        loop {
+            let page = self.client.xrange_count(&self.stream, &self.next, "+", PAGE_ENTRIES);
+            let page: StreamRangeReply = page.await?;
+            let Some(last) = page.ids.last() else { return Ok(entries) };
+            self.next = format!("({}", last.id);
+            for entry in &page.ids {
+                let data: Option<Vec<u8>> = entry.get("data");
+                let data = data.with_context(|| format!("entry {} has no field `data`", entry.id))?.into();
+                entries.push(Entry { data, metadata: entry.get("metadata") });
+            }
+        }
+    }
+}
+
+impl Redis {
+    /// A Redis that whoever reaches its port may use.
+    pub(crate) async fn start(test: &Test) -> Result<Self> {
+        Self::start_with(test, None).await
+    }
+
+    /// A Redis that only this user may use.
+    pub(crate) async fn start_for(test: &Test, credentials: Credentials) -> Result<Self> {
+        Self::start_with(test, Some(credentials)).await
+    }
+
+    async fn start_with(test: &Test, credentials: Option<Credentials>) -> Result<Self> {
+        let folder = test.folder("redis")?;
+        for _ in 0..STARTS_MAX {
+            let port = free_port()?;
+            let child = spawn(&folder, port, credentials.as_ref(), 0)?;
+            let mut redis = Self { folder: folder.clone(), port, credentials: credentials.clone(), child, starts: 1 };
+            if redis.answers().await.is_ok() {
+                return Ok(redis);
+            }
+        }
+        bail!("redis-server did not start, see {}", folder.display())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Kills it: no handler of its own runs, nothing is flushed.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.context("killing redis-server")
+    }
+
+    /// Starts it again on its port, with its data, and waits until it answers.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(&self.folder, self.port, self.credentials.as_ref(), self.starts)?;
+        self.starts += 1;
+        self.answers().await
+    }
+
+    /// A connection of an independent client.
+    pub(crate) async fn client(&self) -> Result<MultiplexedConnection> {
+        let login = self.credentials.as_ref();
+        let login = login.map(|Credentials { user, password }| format!("{user}:{password}@")).unwrap_or_default();
+        let client = redis::Client::open(format!("redis://{login}{}", self.address()))?;
+        Ok(client.get_multiplexed_async_connection().await?)
+    }
+
+    /// Everything in a stream, oldest first.
+    pub(crate) async fn entries(&self, stream: &str) -> Result<Vec<Entry>> {
+        self.reader(stream).await?.rest().await
+    }
+
+    /// Reads a stream from its beginning, and later what came since.
+    pub(crate) async fn reader(&self, stream: &str) -> Result<Reader> {
+        Ok(Reader { client: self.client().await?, stream: stream.to_owned(), next: "-".to_owned() })
+    }
+
+    /// How many entries of a stream are delivered to a group and not acknowledged.
+    pub(crate) async fn pending(&self, stream: &str, group: &str) -> Result<usize> {
+        let reply: redis::streams::StreamPendingReply = self.client().await?.xpending(stream, group).await?;
+        Ok(reply.count())
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let what = format!("redis-server on port {} to answer (log in {})", self.port, self.folder.display());
+        let ended = until(&what, async || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(Some(status));
+            }
+            let mut client = self.client().await.ok()?;
+            let pong: Result<String, _> = redis::cmd("PING").query_async(&mut client).await;
+            pong.ok().map(|_| None)
+        });
+        match ended.await? {
+            None => Ok(()),
+            Some(status) => bail!("redis-server ended at once ({status}), see {}", self.folder.display()),
+        }
+    }
+}
+
+fn spawn(folder: &PathBuf, port: u16, credentials: Option<&Credentials>, start: usize) -> Result<Child> {
+    let log = std::fs::File::create(folder.join(format!("redis-{start}.log")))?;
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder);
+    command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+    if let Some(Credentials { user, password }) = credentials {
+        command.args(["--user", "default", "off", "--user"]);
+        command.args([user.as_str(), "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+    }
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+    match command.spawn() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!(
+                "this test needs the program redis-server: run `apt-get install --no-install-recommends redis-server`"
+            )
+        }
+        child => child.context("starting redis-server"),
+    }
+}
+
+/// A port that was free a moment ago: redis-server cannot be told to choose one.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests;

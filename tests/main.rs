@@ -1,0 +1,12 @@
+//! The tests that stand outside: a real host process, real brokers, real sockets. One binary, one folder per subject.
+//!
+//! `tests/run` is the command that builds what they need (the host among it) and runs them. Absent on purpose: tests of
+//! one crate's insides, which stand beside the code.
+
+#![allow(clippy::print_stderr, reason = "a test tells what it saw where libtest captures it")]
+
+mod harness;
+
+mod api;
+mod delivery;
+mod security;

@@ -1,0 +1,9 @@
+//! Bad input, broken files, plugins and brokers that misbehave: each is refused or contained, each says why, and nobody
+//! else suffers.
+
+mod adapters;
+mod brokers;
+mod files;
+mod handlers;
+mod requests;
+mod resources;
