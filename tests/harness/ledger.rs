@@ -5,18 +5,22 @@
 //! A message whose publish was answered with success and that is in neither place is lost. Nothing else counts as "not
 //! lost". Publishers send a message again until it is confirmed, as real ones do, so that every message ends confirmed.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
-use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::app::Reply;
-use super::durable::DurableLog;
 use super::scale::scaled;
+
+mod report;
+mod subscriber;
+
+pub(crate) use report::{Fault, Report};
+pub(crate) use subscriber::{Says, Subscriber, recognise, recognise_id};
+
+use report::Account;
+use subscriber::proof;
 
 /// A message in the ledger: not sent yet, sent at least once, confirmed with success.
 const UNSENT: u8 = 0;
@@ -39,143 +43,6 @@ impl Rules {
     pub(crate) fn full() -> Self {
         Self { messages_min: scaled(20_000), faults_min: 10, in_flight_median_min: 10 }
     }
-}
-
-/// What a subscriber says of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Says {
-    /// Success: into the durable log first.
-    Done,
-    /// Once more, please.
-    Retry,
-    /// Never again: it belongs into the dead-letter topic.
-    Drop,
-    /// An internal error.
-    Fails,
-}
-
-/// What one app has received.
-#[derive(Debug)]
-pub(crate) struct Subscriber {
-    name: String,
-    seed: u64,
-    log: DurableLog,
-    /// How often each message arrived.
-    arrivals: Vec<AtomicU64>,
-    settled: Vec<AtomicU8>,
-    settled_count: AtomicU64,
-    foreign: Mutex<Vec<String>>,
-    dead: Mutex<Vec<u64>>,
-    says: fn(u64, u64) -> Says,
-}
-
-#[derive(Deserialize)]
-struct EventOf {
-    data: Proof,
-}
-
-#[derive(Deserialize)]
-struct Proof {
-    n: u64,
-    proof: u64,
-}
-
-impl Subscriber {
-    /// A subscriber of the ledger's messages, that says of message `n` at its `k`-th arrival what `says(n, k)` returns.
-    pub(crate) fn new(name: &str, log: PathBuf, ledger: &Rules, seed: u64, says: fn(u64, u64) -> Says) -> Result<Self> {
-        let counts = || (0..ledger.messages_min).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self {
-            name: name.into(),
-            seed,
-            log: DurableLog::create(log)?,
-            arrivals: counts(),
-            settled: (0..ledger.messages_min).map(|_| AtomicU8::new(0)).collect(),
-            settled_count: AtomicU64::new(0),
-            foreign: Mutex::default(),
-            dead: Mutex::default(),
-            says,
-        })
-    }
-
-    /// One delivery: what the app answers, once what it has to write is on the disk.
-    pub(crate) async fn take(&self, event: &[u8]) -> Reply {
-        let Some(n) = self.recognise(event) else {
-            lock(&self.foreign).push(String::from_utf8_lossy(event).into_owned());
-            return Reply::ok();
-        };
-        let before = self.arrivals.get(index(n)).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
-        match (self.says)(n, before) {
-            Says::Done => match self.log.append(n).await {
-                Ok(()) => {
-                    self.settle(n);
-                    Reply::ok()
-                }
-                Err(_) => Reply::status(500),
-            },
-            Says::Retry => Reply::word("RETRY"),
-            Says::Drop => {
-                self.settle(n);
-                Reply::word("DROP")
-            }
-            Says::Fails => Reply::status(500),
-        }
-    }
-
-    /// Writes a number that a handler component's output proves it has handled.
-    pub(crate) async fn handled(&self, n: u64) -> Result<()> {
-        self.log.append(n).await?;
-        self.settle(n);
-        Ok(())
-    }
-
-    /// What an independent client of the broker found in the dead-letter topic.
-    pub(crate) fn found_dead(&self, numbers: Vec<u64>) {
-        for n in &numbers {
-            self.settle(*n);
-        }
-        *lock(&self.dead) = numbers;
-    }
-
-    /// How many messages have arrived for good, as far as it is known while the run goes on.
-    pub(crate) fn settled(&self) -> u64 {
-        self.settled_count.load(Ordering::Relaxed)
-    }
-
-    fn settle(&self, n: u64) {
-        let first = self.settled.get(index(n)).is_some_and(|flag| flag.swap(1, Ordering::Relaxed) == 0);
-        self.settled_count.fetch_add(u64::from(first), Ordering::Relaxed);
-    }
-
-    fn recognise(&self, event: &[u8]) -> Option<u64> {
-        recognise(self.seed, event)
-    }
-}
-
-/// The number of one of the ledger's messages, from the event that carries it; `None` if it is anything else.
-pub(crate) fn recognise(seed: u64, event: &[u8]) -> Option<u64> {
-    let EventOf { data } = serde_json::from_slice(event).ok()?;
-    (data.proof == proof(seed, data.n)).then_some(data.n)
-}
-
-/// The same, from an event id.
-pub(crate) fn recognise_id(seed: u64, id: &str) -> Option<u64> {
-    let (n, given) = id.split_once('-')?;
-    let n = n.parse().ok()?;
-    (given.parse() == Ok(proof(seed, n))).then_some(n)
-}
-
-/// Binds a message to this run: 53 bits, so that every JSON parser keeps them.
-fn proof(seed: u64, n: u64) -> u64 {
-    fastrand::Rng::with_seed(seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..) >> 11
-}
-
-/// A fault, and what it struck.
-#[derive(Debug, Clone)]
-pub(crate) struct Fault {
-    /// What was done.
-    pub(crate) what: String,
-    /// Messages sent and not yet arrived for good at every subscriber.
-    pub(crate) in_flight: u64,
 }
 
 /// One run.
@@ -328,7 +195,7 @@ impl Ledger {
         account.phantom.clone_from(&lock(&subscriber.foreign));
         let mut logged = vec![0_u32; self.states.len()];
         let mut newest = 0;
-        for n in subscriber.log.read()? {
+        for n in subscriber.logged()? {
             match logged.get_mut(index(n)) {
                 Some(count) if *count == 0 => {
                     *count = 1;
@@ -358,90 +225,6 @@ impl Ledger {
             }
         }
         Ok(account)
-    }
-}
-
-/// What the ledger found.
-#[derive(Debug)]
-pub(crate) struct Report {
-    /// Decided every choice.
-    pub(crate) seed: u64,
-    /// Messages sent.
-    pub(crate) messages: u64,
-    /// Messages confirmed.
-    pub(crate) confirmed: u64,
-    /// Publishes that failed or got no answer, and were sent again.
-    pub(crate) unknown: u64,
-    /// What was done to it.
-    pub(crate) faults: Vec<Fault>,
-    /// Per subscribing app.
-    pub(crate) accounts: Vec<Account>,
-}
-
-/// What the ledger found about one subscribing app.
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    app: String,
-    arrived: u64,
-    dead: u64,
-    /// Confirmed, and in neither place.
-    pub(crate) lost: Vec<u64>,
-    /// Arrived, and never sent.
-    pub(crate) phantom: Vec<String>,
-    /// Arrivals of what had arrived before.
-    pub(crate) duplicates: u64,
-    /// First arrivals after a later message's.
-    pub(crate) reordered: u64,
-}
-
-impl Account {
-    fn wrongs(&self) -> Vec<String> {
-        let mut wrong = vec![];
-        if !self.lost.is_empty() {
-            let some: Vec<_> = self.lost.iter().take(20).collect();
-            wrong.push(format!("{} of {}'s messages were LOST, among them {some:?}", self.lost.len(), self.app));
-        }
-        if !self.phantom.is_empty() {
-            let some: Vec<_> = self.phantom.iter().take(3).collect();
-            wrong.push(format!("{} PHANTOMS reached {}, among them {some:?}", self.phantom.len(), self.app));
-        }
-        wrong
-    }
-}
-
-impl Report {
-    fn broken_rules(&self, rules: &Rules) -> Vec<String> {
-        let mut wrong = vec![];
-        if self.confirmed < rules.messages_min {
-            wrong.push(format!("only {} messages were confirmed, of {}", self.confirmed, rules.messages_min));
-        }
-        if self.faults.len() < rules.faults_min {
-            wrong.push(format!("only {} faults, of {}", self.faults.len(), rules.faults_min));
-        }
-        let mut in_flight: Vec<_> = self.faults.iter().map(|fault| fault.in_flight).collect();
-        in_flight.sort_unstable();
-        let median = in_flight.get(in_flight.len() / 2).copied().unwrap_or(0);
-        if median < rules.in_flight_median_min {
-            wrong.push(format!("the faults struck too little: {in_flight:?} messages in flight"));
-        }
-        wrong
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, messages, confirmed, unknown, .. } = self;
-        writeln!(f, "seed {seed}: {messages} sent, {confirmed} confirmed, {unknown} publishes repeated")?;
-        for fault in &self.faults {
-            writeln!(f, "  {}: {} in flight", fault.what, fault.in_flight)?;
-        }
-        for account in &self.accounts {
-            let Account { app, arrived, dead, lost, phantom, duplicates, reordered } = account;
-            let (lost, phantom) = (lost.len(), phantom.len());
-            writeln!(f, "  {app}: {arrived} arrived ({dead} of them in the dead-letter topic), {lost} lost,")?;
-            writeln!(f, "    {phantom} phantoms, {duplicates} duplicates, {reordered} reordered")?;
-        }
-        Ok(())
     }
 }
 

@@ -15,14 +15,7 @@ use crate::error::{BrokerError, SettleError};
 pub type Metadata = Vec<(String, String)>;
 
 /// How many publishes may wait for one broker. More answer [`BrokerError::Overloaded`] at once.
-pub const PUBLISH_QUEUE_JOBS_MAX: usize = 4096;
-
-/// How many batches of deliveries may wait for one subscription's spine. Small: what bounds a subscription is its
-/// `max_unsettled`, not this.
-pub const FEED_BATCHES_MAX: usize = 16;
-
-/// How many settlements may wait for one subscription's worker.
-pub const FEED_JOBS_MAX: usize = 1024;
+const PUBLISH_QUEUE_JOBS_MAX: usize = 4096;
 
 /// What a broker carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +210,7 @@ impl Broker {
         let (reply, closed) = oneshot::channel();
         if self.jobs.send(BrokerJob::Close(reply)).await.is_ok() {
             // A worker that ends without an answer has closed too.
-            let _ = closed.await.is_ok();
+            closed.await.ok();
         }
     }
 }

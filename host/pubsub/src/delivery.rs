@@ -1,29 +1,39 @@
 //! One message in flight to a subscriber, and what becomes of it.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::{Arrived, FeedJob, Message, Verdict};
 use crate::error::{BrokerError, SettleError};
-use std::time::Duration;
 
 /// How long a settlement may take to be confirmed. Past it the delivery counts as unsettled, and the broker's
 /// redelivery has it.
-pub const SETTLE_WAIT: Duration = Duration::from_secs(30);
+const SETTLE_WAIT: Duration = Duration::from_secs(30);
 
 /// Why a message goes to the dead-letter topic or is dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The subscriber said so.
+    #[error("the subscriber dropped it")]
     Dropped,
     /// The policy's attempts are used up; the last failure.
+    #[error("no attempt is left: {0}")]
     Exhausted(String),
+    /// The handler's worker has ended, through no fault of the message.
+    #[error("the handler's worker has ended")]
+    HandlerGone,
     /// It is not a CloudEvent and the subscription is not raw.
+    #[error("it is no event: {0}")]
     Unparsable(String),
     /// Its expiration has passed.
+    #[error("it has expired")]
     Expired,
     /// No route takes it.
+    #[error("no route takes it")]
     Unrouted,
     /// It came from a topic this app may not subscribe to.
+    #[error("the app may not have messages of this topic")]
     Forbidden,
 }
 
@@ -70,12 +80,17 @@ impl Delivery {
         self.settled = true;
         let (reply, confirmed) = oneshot::channel();
         let job = FeedJob::Settle { token: self.token, verdict, reply };
-        self.jobs.send(job).await.map_err(|_| SettleError::Stale)?;
-        match tokio::time::timeout(SETTLE_WAIT, confirmed).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(SettleError::Stale),
-            Err(_) => Err(SettleError::Failed(BrokerError::Unknown("the settlement was not confirmed in time".into()))),
-        }
+        let settling = async {
+            self.jobs.send(job).await.map_err(|_| SettleError::Stale)?;
+            confirmed.await.unwrap_or(Err(SettleError::Stale))
+        };
+        let late = || SettleError::Failed(BrokerError::Unknown("the settlement was not confirmed in time".into()));
+        tokio::time::timeout(SETTLE_WAIT, settling).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Returns when the worker behind its feed is gone: then nothing can be settled any more.
+    pub(crate) async fn lost(&self) {
+        self.jobs.closed().await;
     }
 
     /// Leaves it with the broker on purpose. Called by `settle` only.

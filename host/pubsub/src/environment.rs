@@ -1,5 +1,6 @@
 //! The clock and the randomness of the data plane, handed in so that a seed decides a whole run.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
@@ -33,31 +34,36 @@ impl Clock {
 
 /// A source of random numbers that a seed decides.
 #[derive(Debug, Clone)]
-pub struct Random(Arc<Mutex<fastrand::Rng>>);
+pub struct Random {
+    numbers: Arc<Mutex<fastrand::Rng>>,
+    /// Mixed into every 128 bits. The generator has 64 bits of state, too few to keep the ids of many processes apart.
+    pad: u128,
+}
 
 impl Random {
     /// Seeded by the operating system.
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(Mutex::new(fastrand::Rng::new())))
+        let half = || u128::from(RandomState::new().hash_one(0));
+        Self { numbers: Arc::new(Mutex::new(fastrand::Rng::new())), pad: half() << 64 | half() }
     }
 
     /// The same numbers for the same seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
+        Self { numbers: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))), pad: 0 }
     }
 
     /// 128 random bits.
     #[must_use]
     pub fn bits(&self) -> u128 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).u128(..)
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).u128(..) ^ self.pad
     }
 
     /// A number from 0 up to 1.
     #[must_use]
     pub fn fraction(&self) -> f64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 
     /// A version 4 UUID (RFC 9562, section 5.4).

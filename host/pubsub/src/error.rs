@@ -62,9 +62,13 @@ pub enum HandlerError {
     /// No answer within the policy's timeout or the handler's own deadline.
     #[error("no answer in time")]
     Timeout,
-    /// The instance trapped, or its worker was lost.
+    /// The instance trapped or was lost while it had this event and no other: the event is the culprit as far as anybody
+    /// can tell, so this counts as an attempt.
     #[error("the handler was lost: {0}")]
     Lost(String),
+    /// Its worker ended without an answer. Nobody knows whether the event was looked at, so this is no attempt.
+    #[error("the handler's worker has ended")]
+    Gone,
 }
 
 /// Why a publish was refused or failed. `api::error` maps each to its status, code and text.

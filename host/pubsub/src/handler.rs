@@ -9,7 +9,7 @@ use crate::error::HandlerError;
 use crate::event::Event;
 
 /// How many events may wait for one handler. What bounds them is each subscription's `max_unsettled`.
-pub const HANDLER_QUEUE_JOBS_MAX: usize = 1024;
+const HANDLER_QUEUE_JOBS_MAX: usize = 1024;
 
 /// What the subscriber said of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,7 @@ impl Handler {
     /// Anything but an outcome; see [`HandlerError`].
     pub async fn deliver(&self, event: Arc<Event>, info: DeliveryInfo) -> Result<Outcome, HandlerError> {
         let (reply, outcome) = oneshot::channel();
-        let gone = || HandlerError::Lost("its worker has ended".into());
-        self.jobs.send(HandlerJob { event, info, reply }).await.map_err(|_| gone())?;
-        outcome.await.unwrap_or_else(|_| Err(gone()))
+        self.jobs.send(HandlerJob { event, info, reply }).await.map_err(|_| HandlerError::Gone)?;
+        outcome.await.unwrap_or(Err(HandlerError::Gone))
     }
 }

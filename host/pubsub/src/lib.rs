@@ -5,21 +5,25 @@
 //! [`Environment`], so that the same seed gives the same trace (tests/simulation stands on that).
 
 mod broker;
-mod delivery;
 mod deliver;
-mod environment;
+mod delivery;
 mod envelope;
+mod environment;
 mod error;
 mod event;
 mod events;
 mod group;
 mod handler;
+mod ledger;
 mod policy;
 mod publish;
 mod request;
 mod route;
 mod scope;
 mod settle;
+#[cfg(test)]
+mod simulation;
+mod steps;
 mod topology;
 
 pub use broker::{
@@ -33,4 +37,5 @@ pub use event::Event;
 pub use handler::{DeliveryInfo, Handler, HandlerJob, Outcome};
 pub use publish::publish;
 pub use request::{Caller, PublishRequest, Trace};
+pub use steps::on_step;
 pub use topology::{Subscription, Topology};

@@ -13,16 +13,16 @@ use crate::plugins::Search;
 
 /// The brokers that run, and how each stands.
 #[derive(Debug, Default)]
-pub struct Brokers {
+pub(crate) struct Brokers {
     /// By resource name.
-    pub running: HashMap<String, Broker>,
+    pub(crate) running: HashMap<String, Broker>,
     /// In the order of the resources.
-    pub states: Vec<(String, watch::Receiver<BrokerState>)>,
+    pub(crate) states: Vec<(String, watch::Receiver<BrokerState>)>,
 }
 
 /// A declared component with its plugin.
 #[derive(Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     component: Arc<Component>,
     plugin: Plugin,
     manifest: Option<PluginManifest>,
@@ -30,7 +30,7 @@ pub struct Planned {
 
 /// Why a component has no plugin, or what is wrong with its resource.
 #[derive(Debug)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// Some resource is wrong.
     Resources(Problems),
     /// Some plugin is missing or broken.
@@ -41,7 +41,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// See [`PlanError`].
-pub fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>, PlanError> {
+pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>, PlanError> {
     let (mut planned, mut problems) = (Vec::new(), Vec::new());
     for component in &snapshot.components {
         let plugin = match search.find(component) {
@@ -82,7 +82,7 @@ fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error
 ///
 /// # Errors
 /// One did not open and its resource does not say `ignoreErrors`.
-pub async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Brokers> {
+pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Brokers> {
     let mut brokers = Brokers::default();
     let mut opening = Vec::new();
     for Planned { component, plugin, manifest } in planned {

@@ -3,20 +3,20 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use whimbrel_resources::Component;
 use whimbrel_wasm::Plugin;
 
 /// Where plugins are looked for, in order.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     folders: Vec<PathBuf>,
 }
 
 impl Search {
     /// The search order of this process.
     #[must_use]
-    pub fn new(arguments: &[PathBuf]) -> Self {
+    pub(crate) fn new(arguments: &[PathBuf]) -> Self {
         let mut folders = arguments.to_vec();
         folders.extend(env::var_os("WHIMBREL_PLUGINS").iter().flat_map(env::split_paths));
         folders.extend(env::current_exe().ok().and_then(|program| Some(program.parent()?.join("plugins"))));
@@ -26,7 +26,7 @@ impl Search {
 
     /// The folders, for the log.
     #[must_use]
-    pub fn folders(&self) -> &[PathBuf] {
+    pub(crate) fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
@@ -34,7 +34,7 @@ impl Search {
     ///
     /// # Errors
     /// There is none, or its file is no component.
-    pub fn find(&self, component: &Component) -> Result<Plugin> {
+    pub(crate) fn find(&self, component: &Component) -> Result<Plugin> {
         if let Some(file) = &component.plugin {
             return Ok(Plugin::read(file)?);
         }
@@ -42,16 +42,15 @@ impl Search {
         if let Some(file) = self.folders.iter().map(|folder| folder.join(&name)).find(|file| file.exists()) {
             return Ok(Plugin::read(&file)?);
         }
-        match whimbrel_artifacts::BUNDLED.iter().find(|bundled| bundled.kind == component.kind) {
-            Some(bundled) => Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?),
-            None => bail!(
-                "couldn't find message bus {}/{}: no {name} in {:?}, and the built-in ones are {}",
-                component.kind,
-                component.version,
-                self.folders,
-                whimbrel_artifacts::BUNDLED.iter().map(|bundled| bundled.kind).collect::<Vec<_>>().join(", ")
-            ),
+        if let Some(bundled) = whimbrel_artifacts::BUNDLED.iter().find(|bundled| bundled.kind == component.kind) {
+            return Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?);
         }
-        .with_context(|| format!("finding the plugin of component {}", component.name))
+        bail!(
+            "couldn't find message bus {}/{}: no {name} in {:?}, and the built-in ones are {}",
+            component.kind,
+            component.version,
+            self.folders,
+            whimbrel_artifacts::BUNDLED.iter().map(|bundled| bundled.kind).collect::<Vec<_>>().join(", ")
+        )
     }
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Exit;
 
 /// Cancels the token at the first SIGTERM or SIGINT. Returns at the second, for the process to end at once.
-pub async fn watch(stop: CancellationToken) -> Exit {
+pub(crate) async fn watch(stop: CancellationToken) -> Exit {
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => {

@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 ///
 /// # Errors
 /// The level is none.
-pub fn start(level: &str, json: bool) -> anyhow::Result<()> {
+pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
     let level = match level.to_ascii_lowercase().as_str() {
         "fatal" => "error".to_owned(),
         level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),

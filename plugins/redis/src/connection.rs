@@ -54,7 +54,8 @@ async fn greet(link: &mut Link, settings: &Settings, name: &str) -> Result<(), F
     let mut steps = Vec::new();
     if let Some(password) = &settings.password {
         let user = settings.username.as_deref().map(str::as_bytes);
-        let parts: Vec<&[u8]> = [Some(b"AUTH".as_slice()), user, Some(password.0.as_bytes())].into_iter().flatten().collect();
+        let parts: Vec<&[u8]> =
+            [Some(b"AUTH".as_slice()), user, Some(password.0.as_bytes())].into_iter().flatten().collect();
         command(&mut out, &parts);
         steps.push(Step::Auth);
     }
@@ -100,9 +101,9 @@ impl Step {
         };
         let credentials = of_credentials(error);
         match self {
-            _ if credentials => {
-                Err(Failure::Unauthorized(format!("metadata redisUsername, redisPassword: Redis does not accept them: {error}")))
-            }
+            _ if credentials => Err(Failure::Unauthorized(format!(
+                "metadata redisUsername, redisPassword: Redis does not accept them: {error}"
+            ))),
             Self::Select => Err(Failure::Invalid(format!("metadata redisDB: {error}"))),
             // A user who may not ask for these can still do everything else.
             _ if code(error) == "NOPERM" => Ok(None),

@@ -34,7 +34,10 @@ pub(crate) async fn sweep(hub: &Hub, sub: &Sub) {
     let is_dead = |consumer: &entries::Consumer| {
         let idle = Duration::from_millis(u64::try_from(consumer.idle_millis).unwrap_or(0));
         // Other programs name their consumers otherwise, and look after them themselves.
-        consumer.pending == 0 && idle > DEAD_AFTER && consumer.name.starts_with(&prefix) && consumer.name != place.consumer
+        consumer.pending == 0
+            && idle > DEAD_AFTER
+            && consumer.name.starts_with(&prefix)
+            && consumer.name != place.consumer
     };
     for consumer in all.iter().filter(|consumer| is_dead(consumer)) {
         retire(hub, Place { consumer: &consumer.name, ..place }).await;

@@ -75,9 +75,7 @@ pub(crate) struct Consumer {
 pub(crate) fn consumers(reply: Reply<'_>) -> Vec<Consumer> {
     let consumer = |fields: Reply<'_>| {
         let fields: Vec<Reply<'_>> = fields.items()?.collect();
-        let value = |name: &[u8]| {
-            fields.chunks_exact(2).find(|pair| pair[0].bytes() == Some(name)).map(|pair| pair[1])
-        };
+        let value = |name: &[u8]| fields.chunks_exact(2).find(|pair| pair[0].bytes() == Some(name)).map(|pair| pair[1]);
         Some(Consumer {
             name: std::str::from_utf8(value(b"name")?.bytes()?).ok()?.to_owned(),
             pending: value(b"pending")?.integer()?,

@@ -30,7 +30,9 @@ pub(crate) fn code(error: &str) -> &str {
 
 /// Whether the error is about credentials: no use to try again with the same.
 pub(crate) fn of_credentials(error: &str) -> bool {
-    matches!(code(error), "NOAUTH" | "WRONGPASS") || error.starts_with("ERR AUTH") || error.starts_with("ERR invalid password")
+    matches!(code(error), "NOAUTH" | "WRONGPASS")
+        || error.starts_with("ERR AUTH")
+        || error.starts_with("ERR invalid password")
 }
 
 /// What an error reply to a command about a stream means.
@@ -43,7 +45,9 @@ pub(crate) fn of_error(error: &str, stream: &str) -> Failure {
         "NOAUTH" | "WRONGPASS" => {
             Failure::Unauthorized(format!("metadata redisUsername, redisPassword: Redis does not accept them: {error}"))
         }
-        "NOPERM" => Failure::Unauthorized(format!("the Redis user (metadata redisUsername) lacks a permission: {error}")),
+        "NOPERM" => {
+            Failure::Unauthorized(format!("the Redis user (metadata redisUsername) lacks a permission: {error}"))
+        }
         "WRONGTYPE" => Failure::Permanent(format!(
             "the Redis key {stream:?} holds something else than a stream: delete or rename that key, or use another topic"
         )),

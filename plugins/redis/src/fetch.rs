@@ -156,6 +156,8 @@ impl Reader {
     }
 
     async fn serve(&self, hub: &Rc<Hub>, link: Link) -> Why {
+        // Another user's permissions, perhaps.
+        self.cannot_interrupt.set(link.client_id.is_none());
         let patience = hub.settings.read_wait + self.block(hub);
         let reading = self.read_on(hub, link);
         let watching = self.progress.watch(patience, || ());
@@ -307,10 +309,7 @@ impl Reader {
     }
 
     fn interrupt(&self, hub: &Rc<Hub>, client: Option<u64>, reads: &[Vec<Asked>]) {
-        let Some(client) = client.filter(|_| !self.cannot_interrupt.get()) else {
-            self.cannot_interrupt.set(true);
-            return;
-        };
+        let Some(client) = client.filter(|_| !self.cannot_interrupt.get()) else { return };
         let Some((sub, _)) = reads.iter().flatten().next() else { return };
         if !self.interrupting.replace(true) {
             task::spawn(Rc::clone(&sub.reader).unblock(Rc::clone(hub), client, self.turn.get()));

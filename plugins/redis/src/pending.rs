@@ -64,13 +64,7 @@ pub(crate) async fn claim(hub: &Hub, sub: &Sub, lease: Duration) -> Result<(), F
 }
 
 /// Takes over one page, and tells where to go on.
-async fn page(
-    hub: &Hub,
-    sub: &Sub,
-    whose: Pending,
-    idle: Duration,
-    from: EntryId,
-) -> Result<Option<EntryId>, Failure> {
+async fn page(hub: &Hub, sub: &Sub, whose: Pending, idle: Duration, from: EntryId) -> Result<Option<EntryId>, Failure> {
     let mut bytes = Vec::new();
     commands::pending(&mut bytes, sub.place(), whose, from, PAGE);
     let topic = sub.topic.clone();
@@ -164,7 +158,8 @@ async fn let_go(hub: &Hub, sub: &Sub, gone: &[Wanted]) -> Result<(), Failure> {
     let lookups = gone.iter().map(|wanted| async {
         let mut bytes = Vec::new();
         commands::look_up(&mut bytes, &sub.topic, wanted.id);
-        let answered = hub.pipe.call(bytes, PATIENCE, |reply| reply.items().is_some_and(|mut items| items.next().is_none()));
+        let answered =
+            hub.pipe.call(bytes, PATIENCE, |reply| reply.items().is_some_and(|mut items| items.next().is_none()));
         answered.await.unwrap_or(false).then_some(wanted.id)
     });
     let deleted: Vec<EntryId> = futures::future::join_all(lookups).await.into_iter().flatten().collect();

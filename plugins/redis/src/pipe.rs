@@ -23,7 +23,7 @@ use crate::health::Standing;
 use crate::protocol::{Decoder, Reply, command};
 use crate::signal::Signal;
 
-/// Requests that wait to be written, at most.
+/// Requests that wait to be written or answered, at most.
 const QUEUE_MAX: usize = 4096;
 
 /// Bytes of requests that wait to be written, at most. One request is taken however large it is.
@@ -99,8 +99,8 @@ impl Pipe {
 
     /// Queues a request. Its taker is called at once if there is no room.
     pub(crate) fn submit(&self, mut request: Request) {
-        let (waiting, bytes) = (self.queue.borrow().len(), self.queue_bytes.get());
-        let full = waiting >= QUEUE_MAX || (waiting > 0 && bytes + request.bytes.len() > QUEUE_MAX_BYTES);
+        let (waiting, bytes) = (self.queue.borrow().len() + self.sent.borrow().len(), self.queue_bytes.get());
+        let full = waiting >= QUEUE_MAX || (bytes > 0 && bytes + request.bytes.len() > QUEUE_MAX_BYTES);
         if full || self.closing.get() {
             let why = if full { "too much waits to be sent" } else { "the connection is closing" };
             (request.taker)(Answer::Lost(Lost::Unsent(why.to_owned())));

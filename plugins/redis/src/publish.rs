@@ -131,9 +131,8 @@ fn add(out: &mut Vec<u8>, message: &Message, limit: Limit) {
 /// Metadata as a JSON object; of a name that stands twice, the last value.
 fn object(metadata: &[(String, String)]) -> Vec<u8> {
     let mut json = Vec::new();
-    let is_last = |(index, (name, _)): &(usize, &(String, String))| {
-        !metadata[index + 1..].iter().any(|(later, _)| later == name)
-    };
+    let is_last =
+        |(index, (name, _)): &(usize, &(String, String))| !metadata[index + 1..].iter().any(|(later, _)| later == name);
     let pairs = metadata.iter().enumerate().filter(is_last).map(|(_, (name, value))| (name, value));
     // Writing strings into memory cannot fail.
     serde_json::Serializer::new(&mut json).collect_map(pairs).ok();
@@ -188,7 +187,8 @@ impl Tally {
         if reached >= i64::from(self.replicas) {
             return;
         }
-        let what = reply.error().map_or_else(|| format!("{reached} of {} replicas have it", self.replicas), str::to_owned);
+        let what =
+            reply.error().map_or_else(|| format!("{reached} of {} replicas have it", self.replicas), str::to_owned);
         let failure = Failure::Unknown(format!("stored by Redis, but metadata publishWaitReplicas is not met: {what}"));
         for result in self.results.iter_mut().filter(|result| result.is_ok()) {
             *result = Err(failure.clone());

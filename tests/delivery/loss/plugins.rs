@@ -1,4 +1,5 @@
-//! Plugins die: a handler traps on some events the first time, on some every time.
+//! Plugins die: an adapter traps in the middle of publishing and of settling, a handler on some events the first time and
+//! on some every time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,43 @@ use tokio::task::JoinHandle;
 use super::rig::{RUN_MAX, Rig, TOPIC, dead_letters_of};
 use crate::harness::ledger::{Subscriber, recognise_id};
 use crate::harness::redis::{Reader, Redis};
-use crate::harness::{plugin, resource, run_within};
+use crate::harness::{plugin, resource, run_within, until};
+
+/// How often the adapter dies, at least. Far fewer than the restarts it is allowed in the time of a run.
+const TRAPS: u64 = 12;
+
+/// What the host says when an adapter is lost.
+const LOST: &str = "the adapter was lost, a fresh instance follows";
+
+#[test]
+fn an_adapter_traps_again_and_again() -> Result<()> {
+    run_within(RUN_MAX, async |test| {
+        let (mut rig, waiting) = Rig::new(test, TRAPS, &["shop"]).await?;
+        // In every share of the messages at least once, whichever comes first.
+        let every = rig.share() * 9 / 10;
+        let misbehave = format!("trap-on-publish:{every},trap-on-settle:{every}");
+        let broker = resource::redis("bus", rig.redis.address(), &[("misbehave", &misbehave)])
+            .replace("pubsub.redis", "pubsub.misbehaving-redis");
+        let broker = resource::from_file(&broker, &plugin::misbehaving_redis()?, "");
+        let mut sides = vec![];
+        for one in waiting {
+            sides.push(Rig::side(test, one, &broker).await?);
+        }
+        let Some(side) = sides.first() else { return Ok(()) };
+        rig.publish(side.host.address());
+        let mut seen = 0;
+        for trap in 0..TRAPS {
+            rig.open_share();
+            seen = until("the adapter to trap", async || {
+                Some(side.host.log().ok()?.matches(LOST).count()).filter(|traps| *traps > seen)
+            })
+            .await?;
+            rig.ledger.fault(format!("the adapter trapped, number {trap}"));
+        }
+        rig.finish(&sides).await?;
+        Ok(())
+    })
+}
 
 /// How often the ledger looks at what is in flight while traps happen all the time.
 const LOOKS: u64 = 12;

@@ -22,9 +22,10 @@ async fn echo() -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// Sends `sent` bytes through the proxy and says how many came back, and how the connection ended.
-async fn exchange(proxy: &Proxy, sent: usize) -> Result<(Vec<u8>, Option<std::io::ErrorKind>)> {
-    let mut stream = TcpStream::connect(proxy.address()).await?;
+/// Sends `sent` bytes through the proxy and says what came back, and whether the connection broke before all had.
+/// (Which end of it notices a reset first is a race, and so is how it is told.)
+async fn exchange(proxy: &Proxy, sent: usize) -> Result<(Vec<u8>, bool)> {
+    let Ok(mut stream) = TcpStream::connect(proxy.address()).await else { return Ok((vec![], true)) };
     let text: Vec<u8> = (0..sent).map(|i| b'a' + u8::try_from(i % 26).unwrap_or(0)).collect();
     let (mut from, mut to) = stream.split();
     let mut back = vec![];
@@ -32,23 +33,22 @@ async fn exchange(proxy: &Proxy, sent: usize) -> Result<(Vec<u8>, Option<std::io
         let mut byte = [0];
         while back.len() < sent {
             match from.read(&mut byte).await {
-                Ok(0) => return Some(std::io::ErrorKind::UnexpectedEof),
-                Ok(_) => back.push(byte[0]),
-                Err(error) => return Some(error.kind()),
+                Ok(1..) => back.push(byte[0]),
+                Ok(0) | Err(_) => return true,
             }
         }
-        None
+        false
     };
-    let (_, ended) = tokio::join!(to.write_all(&text), receive);
-    Ok((back, ended))
+    let (_, broke) = tokio::join!(to.write_all(&text), receive);
+    Ok((back, broke))
 }
 
-fn check(mode: Mode, expect_bytes: usize, expect_end: Option<std::io::ErrorKind>) -> Result<()> {
+fn check(mode: Mode, expect_bytes: usize, breaks: bool) -> Result<()> {
     run(async |_| {
         let proxy = Proxy::start(echo().await?).await?;
         proxy.set(mode);
-        let (back, ended) = exchange(&proxy, 10_000).await?;
-        assert_eq!((back.len(), ended), (expect_bytes, expect_end), "{mode:?}");
+        let (back, broke) = exchange(&proxy, 10_000).await?;
+        assert_eq!((back.len(), broke), (expect_bytes, breaks), "{mode:?}");
         assert!(back.iter().enumerate().all(|(i, byte)| usize::from(*byte - b'a') == i % 26), "{mode:?}: altered");
         Ok(())
     })
@@ -56,12 +56,12 @@ fn check(mode: Mode, expect_bytes: usize, expect_end: Option<std::io::ErrorKind>
 
 #[test]
 fn passes_every_byte() -> Result<()> {
-    check(Mode::Pass, 10_000, None)
+    check(Mode::Pass, 10_000, false)
 }
 
 #[test]
 fn closes_after_the_byte_asked_for() -> Result<()> {
-    check(Mode::CutAfter(Toward::Client, 777, Cut::Close), 777, Some(std::io::ErrorKind::UnexpectedEof))
+    check(Mode::CutAfter(Toward::Client, 777, Cut::Close), 777, true)
 }
 
 #[test]
@@ -70,24 +70,24 @@ fn resets_toward_the_server() -> Result<()> {
     run(async |_| {
         let proxy = Proxy::start(echo().await?).await?;
         proxy.set(Mode::CutAfter(Toward::Server, 5_000, Cut::Reset));
-        let (back, ended) = exchange(&proxy, 10_000).await?;
+        let (back, broke) = exchange(&proxy, 10_000).await?;
         assert!(back.len() <= 5_000, "{} bytes came back of what was cut", back.len());
-        assert_eq!(ended, Some(std::io::ErrorKind::ConnectionReset));
+        assert!(broke);
         assert_eq!(proxy.counts().cuts, 1);
-        let (back, ended) = exchange(&proxy, 10_000).await?;
-        assert_eq!((back.len(), ended), (10_000, None), "it passes again after its cut");
+        let (back, broke) = exchange(&proxy, 10_000).await?;
+        assert_eq!((back.len(), broke), (10_000, false), "it passes again after its cut");
         Ok(())
     })
 }
 
 #[test]
 fn swallows_the_answer_then_resets() -> Result<()> {
-    check(Mode::Swallow(10_000), 0, Some(std::io::ErrorKind::ConnectionReset))
+    check(Mode::Swallow(10_000), 0, true)
 }
 
 #[test]
 fn refuses() -> Result<()> {
-    check(Mode::Refuse, 0, Some(std::io::ErrorKind::ConnectionReset))
+    check(Mode::Refuse, 0, true)
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn alters_every_byte_on_request() -> Result<()> {
     run(async |_| {
         let proxy = Proxy::start(echo().await?).await?;
         proxy.set(Mode::Garbage);
-        let (back, ended) = exchange(&proxy, 100).await?;
-        assert_eq!(ended, None);
+        let (back, broke) = exchange(&proxy, 100).await?;
+        assert!(!broke);
         assert!(back.iter().all(|byte| !byte.is_ascii_lowercase()), "{back:?}");
         Ok(())
     })

@@ -1,0 +1,588 @@
+//! A real server on a free port, spoken to in raw HTTP, with a fake broker behind it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Caller, Environment, Message, Topology};
+use whimbrel_resources::{Component, Origin, Position, Subscription, Text, TopicScopes};
+
+use super::serve;
+use crate::{AppConnection, Doors, Health};
+
+/// Longer than anything here takes, so that a test which would hang fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+type Stored = Arc<Mutex<Vec<Message>>>;
+
+/// A broker that keeps what it is given and answers with what `answer` makes of it.
+fn fake_broker(
+    scopes: TopicScopes,
+    answer: impl Fn(&Message) -> Result<(), BrokerError> + Send + 'static,
+) -> (Broker, Stored) {
+    let (broker, mut queue): (Broker, mpsc::Receiver<BrokerJob>) = Broker::new(component(scopes));
+    let stored = Stored::default();
+    let kept = Arc::clone(&stored);
+    tokio::spawn(async move {
+        while let Some(job) = queue.recv().await {
+            if let BrokerJob::Publish(job) = job {
+                let results = job.messages.iter().map(&answer).collect();
+                kept.lock().expect("no test panics with it").extend(job.messages);
+                job.reply.send(results).ok();
+            }
+        }
+    });
+    (broker, stored)
+}
+
+fn component(topic_scopes: TopicScopes) -> Arc<Component> {
+    Arc::new(Component {
+        name: "bus".into(),
+        kind: "pubsub.fake".into(),
+        version: "v1".into(),
+        properties: Vec::new(),
+        scopes: Vec::new(),
+        topic_scopes,
+        init_timeout: Duration::from_secs(5),
+        ignore_errors: false,
+        consumer_id: None,
+        network: Vec::new(),
+        plugin: None,
+        at: Position { file: "bus.yaml".into(), line: 1 },
+    })
+}
+
+struct Host {
+    address: std::net::SocketAddr,
+    stored: Stored,
+    health: Arc<Health>,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+/// A host with the given broker and whatever else `change` sets.
+async fn host_with((broker, stored): (Broker, Stored), change: impl FnOnce(&mut Doors)) -> Host {
+    let topology = Topology {
+        environment: Environment::system(),
+        brokers: [("bus".to_owned(), broker)].into(),
+        policies: whimbrel_resources::Policies::default(),
+    };
+    let states = || vec![("bus".to_owned(), "restarting (3 of 10): trapped".to_owned())];
+    let health = Arc::new(Health::new(Box::new(states)));
+    let caller = Caller { app_id: "me".into() };
+    let mut doors = Doors::new(Arc::new(ArcSwap::from_pointee(topology)), caller, Arc::clone(&health));
+    change(&mut doors);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(serve(vec![listener], Arc::new(doors), stop.clone()));
+    Host { address, stored, health, stop, served }
+}
+
+async fn host() -> Host {
+    host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |_| {}).await
+}
+
+impl Host {
+    async fn connect(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.expect("the server listens"), read: Vec::new() }
+    }
+
+    /// Sends one request on its own connection.
+    async fn ask(&self, request: &str) -> Reply {
+        let mut client = self.connect().await;
+        client.send(request.as_bytes()).await;
+        client.reply(!request.starts_with("HEAD")).await
+    }
+
+    fn topics(&self) -> Vec<String> {
+        self.stored.lock().expect("no test panics with it").iter().map(|message| message.topic.to_string()).collect()
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    /// As sent, in lower case.
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().filter_map(|line| line.split_once(": ")).find(|(known, _)| *known == name).map(|(_, v)| v)
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("the body is JSON")
+    }
+}
+
+impl Client {
+    async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("the server reads");
+    }
+
+    /// Reads until `done` finds what it looks for; `None` at the end of the stream.
+    async fn read_until<T>(&mut self, done: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        loop {
+            if let Some(found) = done(&self.read) {
+                return Some(found);
+            }
+            let count = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("the server answers");
+            if count.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn reply(&mut self, has_body: bool) -> Reply {
+        let end = |read: &[u8]| read.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        let head_length = self.read_until(end).await.expect("a whole head");
+        let head = String::from_utf8_lossy(&self.read[..head_length]).to_lowercase();
+        self.read.drain(..head_length);
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut reply = Reply { status, head, body: String::new() };
+        let length = reply.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        if has_body {
+            self.read_until(|read| (read.len() >= length).then_some(())).await.expect("a whole body");
+            reply.body = String::from_utf8(self.read.drain(..length).collect()).expect("a body in UTF-8");
+        }
+        reply
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        self.read_until(|_| None::<()>).await.is_none()
+    }
+}
+
+fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+fn publish(target: &str) -> String {
+    request("POST", target, "content-type: application/json\r\n", r#"{"a":1}"#)
+}
+
+async fn check(host: &Host, request: &str, status: u16, code: &str) -> Reply {
+    let reply = host.ask(request).await;
+    assert_eq!(reply.status, status, "{request}\n{reply:?}");
+    let actual = if status >= 400 && reply.body.starts_with('{') { reply.json()["errorCode"].clone() } else { "".into() };
+    assert_eq!(actual, code, "{request}\n{reply:?}");
+    if !code.is_empty() {
+        assert_eq!(reply.header("content-type"), Some("application/json"), "{request}");
+    }
+    reply
+}
+
+/// A topic that is denied shows how the path was read, as in the recorded scene "paths, seen through a scope error".
+async fn check_topic(host: &Host, path: &str, topic: &str) {
+    let reply = check(host, &publish(path), 403, "ERR_PUBSUB_FORBIDDEN").await;
+    let message = format!("topic {topic} is not allowed for app id me");
+    assert_eq!(reply.json()["message"], message, "{path}");
+    assert_eq!(reply.json()["details"][0]["resource_name"], "bus", "{path}");
+    assert_eq!(reply.json()["details"][1]["metadata"], json!({ "topic": topic, "error": message }), "{path}");
+}
+
+#[tokio::test]
+async fn paths_are_read_as_daprd_reads_them() {
+    let scopes = TopicScopes { allowed: vec!["none".into()], ..TopicScopes::default() };
+    let host = host_with(fake_broker(scopes, |_| Ok(())), |_| {}).await;
+    for (path, topic) in [
+        ("/v1.0/publish/bus/a%2Fb", "a/b"),
+        ("/v1.0/publish/bus/a/b/c", "a/b/c"),
+        ("/v1.0/publish/bus/a+b", "a b"),
+        ("/v1.0/publish/bus/a%2Bb", "a+b"),
+        ("/v1.0/publish/bus/a%252Fb", "a%2Fb"),
+        ("/v1.0/publish/bus/a//b", "a/b"),
+        ("/v1.0/publish/bus/a/", "a"),
+        ("/v1.0/publish/bus/%20", " "),
+        ("/v1.0/publish/b%75s/t", "t"),
+        ("/v1.0/publish/bus/caf%C3%A9", "café"),
+        ("/v1.0/publish/bus/a/../b", "b"),
+        ("/v1.0/publish/bus/t?", "t"),
+        ("/v1.0/publish/bus/t%23x", "t#x"),
+        ("/v1.0/publish/bus/%2F", "/"),
+        ("//v1.0/./publish/bus/t", "t"),
+    ] {
+        check_topic(&host, path, topic).await;
+    }
+    for path in [
+        "/v1.0/publish/bus/",
+        "/v1.0/publish/bus",
+        "/v1.0/publish//t",
+        "/v1.0/publish/",
+        "/v1.0/publish",
+        "/v1.0/publish/bus/..",
+        "/V1.0/publish/bus/t",
+        "/v1.0/Publish/bus/t",
+        "/v2.0/publish/bus/t",
+        "/v1.0-alpha1/publish/bus/t",
+        "/",
+        "/v1.0",
+        "/publish/bus/t",
+        "/nope",
+    ] {
+        check(&host, &publish(path), 404, "ERR_DIRECT_INVOKE").await;
+    }
+    for path in ["/v1.0/publish/nobus/t", "/v1.0/publish/BUS/t", "/v1.0/publish/bulk/nobus/t"] {
+        check(&host, &publish(path), 404, "ERR_PUBSUB_NOT_FOUND").await;
+    }
+    check(&host, &publish("/v1.0/publish/bulk/bus/t"), 501, "ERR_PUBSUB_BULK_NOT_SUPPORTED").await;
+    let malformed = check(&host, &publish("/v1.0/publish/bus/%zz"), 400, "").await;
+    assert_eq!(malformed.body, "400 Bad Request");
+    assert_eq!(malformed.header("content-type"), Some("text/plain; charset=utf-8"));
+    let undecodable = check(&host, &publish("/v1.0/publish/bus/%FF"), 400, "").await;
+    assert!(undecodable.body.starts_with("failed to unescape request parameter \"*\""), "{undecodable:?}");
+    assert_eq!(host.topics(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn other_methods_are_no_routes() {
+    let host = host().await;
+    for method in ["GET", "DELETE", "PATCH", "HEAD", "OPTIONS", "ODD"] {
+        let code = if method == "HEAD" { "" } else { "ERR_DIRECT_INVOKE" };
+        check(&host, &request(method, "/v1.0/publish/bus/t", "", ""), 404, code).await;
+    }
+    assert_eq!(host.topics(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_publish_reaches_the_broker() {
+    let host = host().await;
+    let reply = host.ask(&request("PUT", "/v1.0/publish/bus/t?metadata.k=v&x=y", "", "hello")).await;
+    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+    assert_eq!(reply.header("content-type"), None);
+    assert_eq!(reply.header("traceparent"), Some("00-00000000000000000000000000000000-0000000000000000-00"));
+    let stored = host.stored.lock().expect("no test panics with it").clone();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(&*stored[0].topic, "t");
+    assert!(stored[0].metadata.contains(&("k".to_owned(), "v".to_owned())), "{stored:?}");
+    assert!(stored[0].data.windows(5).any(|window| window == b"hello"), "{stored:?}");
+}
+
+async fn check_trace(host: &Host, sent: &str, expect: &str) {
+    let headers = format!("traceparent: {sent}\r\n");
+    let reply = host.ask(&request("POST", "/v1.0/publish/bus/t", &headers, "x")).await;
+    assert_eq!((reply.status, reply.header("traceparent")), (204, Some(expect)), "{sent}");
+}
+
+#[tokio::test]
+async fn the_answer_names_the_trace() {
+    let host = host().await;
+    check_trace(&host, TRACE, TRACE).await;
+    check_trace(&host, "garbage", "00-00000000000000000000000000000000-0000000000000000-00").await;
+}
+
+async fn check_size(host: &Host, target: &str, bytes: usize, status: u16) {
+    let body = "x".repeat(bytes);
+    let whole = request("POST", target, "", &body);
+    let middle = bytes / 2;
+    let (first, second) = body.split_at(middle);
+    let chunked = format!(
+        "POST {target} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{middle:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+        bytes - middle
+    );
+    for request in [whole, chunked] {
+        let reply = host.ask(&request).await;
+        assert_eq!(reply.status, status, "{bytes} bytes: {reply:?}");
+        if status == 500 {
+            let json = reply.json();
+            assert_eq!(json["errorCode"], "ERR_PUBSUB_PUBLISH_MESSAGE");
+            assert_eq!(json["message"], "error when publishing to topic t in pubsub bus: stream too large");
+            assert_eq!(json["details"][1]["metadata"], json!({ "topic": "t", "error": "stream too large" }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit() {
+    const LIMIT: usize = 200_000;
+    let limited = |doors: &mut Doors| doors.body_bytes_max = Some(LIMIT as u64);
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), limited).await;
+    for bytes in [2, 1024, 64 * 1024, 64 * 1024 + 1, LIMIT - 1, LIMIT] {
+        check_size(&host, "/v1.0/publish/bus/t", bytes, 204).await;
+    }
+    let stored = host.topics().len();
+    for bytes in [LIMIT + 1, LIMIT * 10] {
+        check_size(&host, "/v1.0/publish/bus/t", bytes, 500).await;
+        check_size(&host, "/v1.0/publish/nobus/t", bytes, 404).await;
+    }
+    assert_eq!(host.topics().len(), stored, "nothing of a body that is too large is stored");
+    let unlimited = |doors: &mut Doors| doors.body_bytes_max = None;
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), unlimited).await;
+    check_size(&host, "/v1.0/publish/bus/t", 6_000_000, 204).await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_permission_to_send_is_told() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.body_bytes_max = Some(10)).await;
+    let head = |length| {
+        format!("POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n")
+    };
+    let mut client = host.connect().await;
+    client.send(head(5).as_bytes()).await;
+    assert_eq!(client.reply(false).await.status, 100);
+    client.send(b"hello").await;
+    assert_eq!(client.reply(true).await.status, 204);
+    assert_eq!(host.ask(&head(11)).await.status, 500);
+}
+
+#[tokio::test]
+async fn requests_share_a_connection() {
+    let host = host().await;
+    let mut client = host.connect().await;
+    let three: String = ["a", "b", "c"].map(|topic| publish(&format!("/v1.0/publish/bus/{topic}"))).concat();
+    client.send(three.as_bytes()).await;
+    for _ in 0..3 {
+        assert_eq!(client.reply(true).await.status, 204);
+    }
+    client.send(publish("/v1.0/publish/bus/d").as_bytes()).await;
+    assert_eq!(client.reply(true).await.status, 204);
+    assert_eq!(host.topics(), ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn http2_without_tls() {
+    let host = host().await;
+    let stream = TcpStream::connect(host.address).await.expect("the server listens");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.expect("it speaks HTTP/2");
+    tokio::spawn(connection);
+    let uri = format!("http://{}/v1.0/publish/bus/t", host.address);
+    let request = http::Request::post(uri).body(Full::<bytes::Bytes>::from("hello")).expect("a request");
+    let reply = sender.send_request(request).await.expect("an answer");
+    assert_eq!(reply.status(), 204);
+    assert!(reply.into_body().collect().await.expect("a body").to_bytes().is_empty());
+    assert_eq!(host.topics(), ["t"]);
+}
+
+/// How long a silent client stays connected. Time is paused: it jumps to the next timer whenever all tasks wait.
+async fn check_patience(host: &Host, sent: &str, replies: usize, at_least: Duration, at_most: Duration) {
+    let mut client = host.connect().await;
+    let begin = Instant::now();
+    client.send(sent.as_bytes()).await;
+    for _ in 0..replies {
+        assert_eq!(client.reply(true).await.status, 204);
+    }
+    let mut rest = Vec::new();
+    client.stream.read_to_end(&mut rest).await.expect("it is closed in good order");
+    let waited = begin.elapsed();
+    assert!((at_least..=at_most).contains(&waited), "{waited:?} after {sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_clients_are_cut_off() {
+    let host = host().await;
+    let head = (super::FIRST_HEAD_WAIT, super::FIRST_HEAD_WAIT + Duration::from_secs(1));
+    check_patience(&host, "", 0, head.0, head.1).await;
+    check_patience(&host, "P", 0, head.0, head.1).await;
+    check_patience(&host, "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\n", 0, head.0, head.1).await;
+    let idle = (super::IDLE_WAIT, 2 * super::IDLE_WAIT + super::FIRST_HEAD_WAIT);
+    check_patience(&host, &publish("/v1.0/publish/bus/t"), 1, idle.0, idle.1).await;
+}
+
+#[tokio::test]
+async fn headers_have_a_limit() {
+    let host = host().await;
+    let padded = |bytes: usize| request("POST", "/v1.0/publish/bus/t", &format!("x-pad: {}\r\n", "x".repeat(bytes)), "x");
+    for (bytes, status) in [(4096, 204), (8300, 431), (200_000, 431)] {
+        assert_eq!(host.ask(&padded(bytes)).await.status, status, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_harms_nobody() {
+    let host = host().await;
+    for garbage in ["\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n\r\n", "nonsense\r\n\r\n", "POST t HTTP/9.9\r\n\r\n"] {
+        let mut client = host.connect().await;
+        client.send(garbage.as_bytes()).await;
+        assert!(client.is_closed().await, "{garbage}");
+    }
+    let mut gone = host.connect().await;
+    gone.send(b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf").await;
+    drop(gone);
+    assert_eq!(host.ask(&publish("/v1.0/publish/bus/t")).await.status, 204);
+    assert_eq!(host.topics(), ["t"]);
+}
+
+#[tokio::test]
+async fn the_token_opens_all_but_health() {
+    let token = |doors: &mut Doors| doors.api_token = Some(Text::new("secret".into()));
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), token).await;
+    host.health.set_ready(true);
+    for headers in ["", "dapr-api-token: wrong\r\n", "dapr-api-token: secret2\r\n", "dapr-api-token: \r\n"] {
+        for target in ["/v1.0/publish/bus/t", "/v1.0/metadata", "/nope"] {
+            let reply = check(&host, &request("POST", target, headers, "x"), 401, "").await;
+            assert_eq!(reply.body, "invalid api token", "{target} {headers}");
+        }
+    }
+    check(&host, &request("POST", "/v1.0/publish/bus/t", "dapr-api-token: secret\r\n", "x"), 204, "").await;
+    check(&host, &request("GET", "/v1.0/healthz", "", ""), 204, "").await;
+    assert_eq!(host.topics(), ["t"]);
+}
+
+#[tokio::test]
+async fn health_follows_the_host() {
+    let host = host().await;
+    let outbound = request("GET", "/v1.0/healthz/outbound", "", "");
+    let health = request("GET", "/v1.0/healthz", "", "");
+    check(&host, &outbound, 500, "ERR_OUTBOUND_HEALTH_NOT_READY").await;
+    let reply = check(&host, &health, 500, "ERR_HEALTH_NOT_READY").await;
+    let missing = "dapr is not ready: [broker bus: restarting (3 of 10): trapped; outbound; app subscriptions]";
+    assert_eq!(reply.json()["message"], missing);
+    host.health.set_outbound(true);
+    check(&host, &outbound, 204, "").await;
+    check(&host, &health, 500, "ERR_HEALTH_NOT_READY").await;
+    host.health.set_ready(true);
+    check(&host, &health, 204, "").await;
+    check(&host, &request("GET", "/v1.0/healthz?appid=me", "", ""), 204, "").await;
+    check(&host, &request("GET", "/v1.0/healthz?appid=you", "", ""), 500, "ERR_HEALTH_APPID_NOT_MATCH").await;
+}
+
+async fn check_broker(error: BrokerError, status: u16, retry_after: Option<&str>) {
+    let answer = move |_: &Message| Err(error.clone());
+    let host = host_with(fake_broker(TopicScopes::default(), answer), |_| {}).await;
+    let reply = check(&host, &publish("/v1.0/publish/bus/t"), status, "ERR_PUBSUB_PUBLISH_MESSAGE").await;
+    assert_eq!(reply.header("retry-after"), retry_after, "{reply:?}");
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_no_success() {
+    check_broker(BrokerError::Transient("down".into()), 500, None).await;
+    check_broker(BrokerError::Unknown("cut".into()), 500, None).await;
+    check_broker(BrokerError::Overloaded, 503, Some("1")).await;
+    let throttled = BrokerError::Throttled { message: "slow".into(), retry_after: Duration::from_secs(7) };
+    check_broker(throttled, 503, Some("7")).await;
+}
+
+#[tokio::test]
+async fn metadata_shows_what_runs() {
+    let subscription = Subscription {
+        name: "s".into(),
+        pubsub: "bus".into(),
+        topic: "t".into(),
+        default_route: Some("/in".into()),
+        dead_letter_topic: None,
+        metadata: Vec::new(),
+        scopes: Vec::new(),
+        origin: Origin::Declarative,
+    };
+    let change = |doors: &mut Doors| {
+        doors.subscriptions = ArcSwap::from_pointee(vec![Arc::new(subscription)]);
+        doors.app = Some(AppConnection {
+            address: "127.0.0.1".into(),
+            port: 3000,
+            concurrency_max: None,
+            app_id: "me".into(),
+            token: None,
+        });
+    };
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), change).await;
+    check(&host, &request("PUT", "/v1.0/metadata/key1", "", "value1"), 204, "").await;
+    check(&host, &request("PUT", "/v1.0/metadata/", "", "v"), 404, "ERR_DIRECT_INVOKE").await;
+    let reply = check(&host, &request("GET", "/v1.0/metadata", "", ""), 200, "").await;
+    let version = env!("CARGO_PKG_VERSION");
+    let expect = json!({
+        "id": "me",
+        "runtimeVersion": version,
+        "enabledFeatures": [],
+        "components": [{ "name": "bus", "type": "pubsub.fake", "version": "v1", "capabilities": [] }],
+        "extended": {
+            "daprRuntimeVersion": version, "key1": "value1", "broker.bus": "restarting (3 of 10): trapped",
+        },
+        "subscriptions": [{
+            "pubsubname": "bus", "topic": "t", "rules": [{ "path": "/in" }], "deadLetterTopic": "",
+            "type": "DECLARATIVE",
+        }],
+        "appConnectionProperties": { "port": 3000, "protocol": "http", "channelAddress": "127.0.0.1" },
+        "actorRuntime": { "runtimeStatus": "DISABLED", "hostReady": false, "placement": "placement: disconnected" },
+    });
+    assert_eq!(reply.json(), expect);
+}
+
+#[tokio::test]
+async fn metadata_values_have_a_bound() {
+    let host = host().await;
+    let large = "x".repeat(4097);
+    check(&host, &request("PUT", "/v1.0/metadata/large", "", &large), 400, "ERR_METADATA_SET").await;
+    for key in 0..64 {
+        check(&host, &request("PUT", &format!("/v1.0/metadata/k{key}"), "", "v"), 204, "").await;
+    }
+    check(&host, &request("PUT", "/v1.0/metadata/k64", "", "v"), 400, "ERR_METADATA_SET").await;
+    check(&host, &request("PUT", "/v1.0/metadata/k0", "", "again"), 204, "").await;
+}
+
+#[tokio::test]
+async fn shutdown_is_asked_for() {
+    let (gentle, force) = (CancellationToken::new(), CancellationToken::new());
+    let tokens = (gentle.clone(), force.clone());
+    let change = |doors: &mut Doors| (doors.shutdown, doors.force_shutdown) = tokens;
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), change).await;
+    check(&host, &request("POST", "/v1.0/shutdown", "dapr-force-shutdown: no\r\n", ""), 204, "").await;
+    assert!(gentle.is_cancelled() && !force.is_cancelled());
+    check(&host, &request("POST", "/v1.0/shutdown", "dapr-force-shutdown: True\r\n", ""), 204, "").await;
+    assert!(force.is_cancelled());
+}
+
+/// A host whose broker answers only when it is told to, with one publish under way and one idle connection.
+async fn busy_host() -> (Host, Client, Client, Arc<Notify>) {
+    let (broker, mut queue) = Broker::new(component(TopicScopes::default()));
+    let (taken, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (taken_too, gone) = (Arc::clone(&taken), Arc::clone(&go));
+    tokio::spawn(async move {
+        while let Some(BrokerJob::Publish(job)) = queue.recv().await {
+            taken_too.notify_one();
+            gone.notified().await;
+            job.reply.send(vec![Ok(()); job.messages.len()]).ok();
+        }
+    });
+    let host = host_with((broker, Stored::default()), |_| {}).await;
+    let mut idle = host.connect().await;
+    idle.send(request("GET", "/nope", "", "").as_bytes()).await;
+    idle.reply(true).await;
+    let mut busy = host.connect().await;
+    busy.send(publish("/v1.0/publish/bus/t").as_bytes()).await;
+    taken.notified().await;
+    (host, busy, idle, go)
+}
+
+#[tokio::test]
+async fn a_server_that_stops_finishes_what_is_under_way() {
+    let (host, mut busy, mut idle, go) = busy_host().await;
+    host.stop.cancel();
+    assert!(idle.is_closed().await);
+    assert!(!host.served.is_finished());
+    go.notify_one();
+    assert_eq!(busy.reply(true).await.status, 204);
+    assert!(busy.is_closed().await);
+    timeout(PATIENCE, host.served).await.expect("the server ends").expect("it does not panic");
+    assert!(TcpStream::connect(host.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_ever() {
+    let (host, mut busy, _idle, _go) = busy_host().await;
+    tokio::time::pause();
+    let begin = Instant::now();
+    host.stop.cancel();
+    host.served.await.expect("it does not panic");
+    assert!(begin.elapsed() >= super::DRAIN_WAIT && begin.elapsed() < 2 * super::DRAIN_WAIT, "{:?}", begin.elapsed());
+    assert!(busy.is_closed().await);
+}

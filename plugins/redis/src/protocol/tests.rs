@@ -57,7 +57,12 @@ fn replies_come_out_whole_however_they_arrive() {
 fn a_hostile_peer_is_refused() {
     let check = |bytes: &[u8], expected: Malformed| {
         for piece in [1, 4096] {
-            assert_eq!(decoded(bytes, piece), Err(expected), "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]));
+            assert_eq!(
+                decoded(bytes, piece),
+                Err(expected),
+                "{:?}",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
+            );
         }
     };
     check(b"HTTP/1.1 400 Bad Request\r\n", Malformed::Garbage);

@@ -281,10 +281,13 @@ async fn publisher(bus: Rc<Bus>, account: Rc<Account>) {
 
 async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
     loop {
-        let delivery = inbox.next().await;
-        account.seen.borrow_mut().insert(number(&delivery));
-        if inbox.settle(delivery.token, Verdict::Ack).await.is_ok() {
-            account.acked.borrow_mut().insert(number(&delivery));
+        let list = inbox.list().await;
+        account.seen.borrow_mut().extend(list.iter().map(number));
+        for (delivery, result) in list.iter().zip(inbox.ack_all(&list).await) {
+            // An acknowledgement whose answer was lost may count: then the message does not come again.
+            if !matches!(result, Err(SettleFailure::Stale)) {
+                account.acked.borrow_mut().insert(number(delivery));
+            }
         }
     }
 }

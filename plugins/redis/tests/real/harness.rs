@@ -1,7 +1,7 @@
 //! A server, an adapter, a consumer, and a proxy that can cut connections.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A real Redis that loses nothing it has confirmed.
 pub(crate) struct Server {
-    child: RefCell<Child>,
+    process: RefCell<Process>,
     pub(crate) port: u16,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
@@ -58,9 +58,9 @@ impl Server {
         // Somebody may take the port between our letting go of it and the server's taking it.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = launch(port, &folder, &arguments);
-            if is_up(port, &mut child).await {
-                return Self { child: RefCell::new(child), port, folder, arguments };
+            let mut process = launch(port, &folder, &arguments);
+            if is_up(port, &mut process).await {
+                return Self { process: RefCell::new(process), port, folder, arguments };
             }
         }
         panic!("redis-server does not start");
@@ -68,21 +68,19 @@ impl Server {
 
     /// As a power cut would.
     pub(crate) fn kill(&self) {
-        let mut child = self.child.borrow_mut();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.process.borrow_mut().end();
     }
 
     /// Starts it again where it was.
     pub(crate) async fn restart(&self) {
-        let mut child = launch(self.port, &self.folder, &self.arguments);
-        assert!(is_up(self.port, &mut child).await, "redis-server does not start again");
-        self.child.replace(child);
+        let mut process = launch(self.port, &self.folder, &self.arguments);
+        assert!(is_up(self.port, &mut process).await, "redis-server does not start again");
+        self.process.replace(process);
     }
 
     pub(crate) fn freeze(&self, frozen: bool) {
         let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child.borrow()), signal).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.process.borrow().0), signal).unwrap();
     }
 
     /// An independent client, to see with.
@@ -111,25 +109,35 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+/// A server process that does not outlive its test.
+struct Process(Child);
+
+impl Process {
+    fn end(&mut self) {
         // It may be dead already.
-        self.child.borrow_mut().kill().ok();
-        self.child.borrow_mut().wait().ok();
+        self.0.kill().ok();
+        self.0.wait().unwrap();
     }
 }
 
-fn launch(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Child {
-    let port = port.to_string();
-    let fixed = ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
-    let mut command = Command::new("redis-server");
-    command.args(fixed).args(arguments).arg("--dir").arg(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
-async fn is_up(port: u16, child: &mut Child) -> bool {
+fn launch(port: u16, folder: &tempfile::TempDir, arguments: &[String]) -> Process {
+    let port = port.to_string();
+    let fixed =
+        ["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+    let mut command = Command::new("redis-server");
+    command.args(fixed).args(arguments).arg("--dir").arg(folder.path());
+    Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+async fn is_up(port: u16, process: &mut Process) -> bool {
     let give_up = Instant::now() + SOON;
-    while Instant::now() < give_up && child.try_wait().unwrap().is_none() {
+    while Instant::now() < give_up && process.0.try_wait().unwrap().is_none() {
         if let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
             stream.write_all(b"PING\r\n").await.ok();
             let mut answer = [0; 5];
@@ -196,7 +204,8 @@ impl Bus {
     pub(crate) async fn hears(&self, what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
         let listening = async {
             loop {
-                let status = self.news.borrow_mut().next().await.expect("no more news");
+                let status = poll_fn(|context| self.news.borrow_mut().poll_next_unpin(context)).await;
+                let status = status.expect("no more news");
                 if is_it(&status) {
                     return status;
                 }
@@ -224,16 +233,25 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// All deliveries that have come; waits for one.
+    pub(crate) async fn list(&self) -> Vec<Delivery> {
+        let first = self.next().await;
+        std::iter::once(first).chain(self.waiting.take()).collect()
+    }
+
     /// The next delivery, if one comes in time. None also at the end of the stream.
     pub(crate) async fn within(&self, wait: Duration) -> Option<Delivery> {
         if let Some(delivery) = self.waiting.borrow_mut().pop_front() {
             return Some(delivery);
         }
-        let mut lists = self.lists.borrow_mut();
-        let list = tokio::time::timeout(wait, lists.next()).await.ok()??;
+        let list = tokio::time::timeout(wait, self.next_list()).await.ok()??;
         assert!(!list.is_empty(), "an empty list was handed over");
         self.waiting.borrow_mut().extend(list);
         self.waiting.borrow_mut().pop_front()
+    }
+
+    async fn next_list(&self) -> Option<Vec<Delivery>> {
+        poll_fn(|context| self.lists.borrow_mut().poll_next_unpin(context)).await
     }
 
     pub(crate) async fn next(&self) -> Delivery {
@@ -255,7 +273,7 @@ impl Inbox {
     /// Whether the stream has ended.
     pub(crate) async fn has_ended(&self) -> bool {
         self.waiting.borrow_mut().clear();
-        let ending = async { while self.lists.borrow_mut().next().await.is_some() {} };
+        let ending = async { while self.next_list().await.is_some() {} };
         tokio::time::timeout(SOON, ending).await.is_ok()
     }
 

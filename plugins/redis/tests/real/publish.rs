@@ -134,7 +134,8 @@ fn while_the_server_is_away_publishes_wait_until_their_deadline() {
         let bus = Bus::open(&server.host(), "i", &[]).await;
         bus.publish("orders", b"before").await.unwrap();
         server.kill();
-        bus.hears("it is away", |status| matches!(status, whimbrel_sdk::Status::Connecting(why) if !why.is_empty())).await;
+        bus.hears("it is away", |status| matches!(status, whimbrel_sdk::Status::Connecting(why) if !why.is_empty()))
+            .await;
 
         let since = Instant::now();
         let result = bus.redis.publish(vec![message("orders", b"late")], Duration::from_millis(300)).await;
@@ -156,13 +157,12 @@ fn the_queue_is_bounded() {
         let server = Server::start(&[]).await;
         let bus = Bus::open(&server.host(), "i", &[]).await;
         server.kill();
-        bus.hears("it is away", |status| matches!(status, whimbrel_sdk::Status::Connecting(why) if !why.is_empty())).await;
+        bus.hears("it is away", |status| matches!(status, whimbrel_sdk::Status::Connecting(why) if !why.is_empty()))
+            .await;
         let data = vec![0; 1 << 20];
         let publishes = (0..60).map(|_| bus.redis.publish(vec![message("orders", &data)], Duration::from_millis(500)));
         let results = futures::future::join_all(publishes).await.concat();
-        let full = |result: &&Result<(), Failure>| {
-            matches!(result, Err(Failure::Transient(text)) if text.contains("too much"))
-        };
+        let full = |result: &&Result<(), Failure>| matches!(result, Err(Failure::Transient(text)) if text.contains("too much"));
         assert_eq!(results.iter().filter(full).count(), 29, "{results:?}");
         assert!(results.iter().all(|result| matches!(result, Err(Failure::Transient(_)))), "{results:?}");
     });

@@ -16,7 +16,9 @@ async fn refused(server: &Server, settings: &[(&str, &str)]) -> Failure {
 fn a_password() {
     run(async {
         let server = Server::start(&["--requirepass", "right"]).await;
-        for settings in [&[][..], &[("redisPassword", "hunter2")], &[("redisUsername", "who"), ("redisPassword", "hunter2")]] {
+        for settings in
+            [&[][..], &[("redisPassword", "hunter2")], &[("redisUsername", "who"), ("redisPassword", "hunter2")]]
+        {
             let failure = refused(&server, settings).await;
             assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("redisPassword")), "{failure:?}");
         }
@@ -108,7 +110,7 @@ fn a_server_that_comes_later() {
 }
 
 #[test]
-fn a_dead_server_is_not_asked_all_the_time() {
+fn a_dead_server_does_not_fill_the_log() {
     run(async {
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -117,11 +119,11 @@ fn a_dead_server_is_not_asked_all_the_time() {
         let (sink, mut news) = StatusSink::channel();
         let opening = whimbrel_redis::Redis::open(config(&format!("127.0.0.1:{port}"), "i", &[]), sink);
         assert!(tokio::time::timeout(Duration::from_secs(1), opening).await.is_err());
-        // Nobody else can count the tries: told are only those that failed for another reason than the one before.
+        // The first try, and the first failure; later ones fail for the same reason.
         let mut told = 0;
         while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut news)).await {
             told += 1;
         }
-        assert!((1..=3).contains(&told), "{told}");
+        assert_eq!(told, 2);
     });
 }

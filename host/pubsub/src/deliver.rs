@@ -1,0 +1,230 @@
+//! The spine of a delivery, and the life of one subscription: subscribe, take what comes, and stop in good order. The
+//! binary runs one task of this for each subscription.
+//!
+//! Everything that runs for a subscription runs within that one task: no spawns, no locks that are ever contended, and
+//! the same order of events for the same seed.
+
+mod feed;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Metadata;
+use crate::delivery::{Delivery, Disposition, Reason};
+use crate::error::HandlerError;
+use crate::event::Event;
+use crate::events::About;
+use crate::handler::{DeliveryInfo, Outcome};
+use crate::ledger::Ledger;
+use crate::policy::Attempts;
+use crate::route::Routes;
+use crate::settle::{Exit, Stopping, retry_wait, settle};
+use crate::steps::step;
+use crate::topology::{Subscription, Topology};
+use crate::{envelope, events, scope};
+
+/// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
+/// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
+///
+/// Stopping gives nothing back with a penalty: no more is fetched, what is in flight finishes and its acknowledgement
+/// still goes, everything else stays with the broker.
+pub async fn deliver(
+    subscription: Arc<Subscription>,
+    topology: Arc<ArcSwap<Topology>>,
+    ready: oneshot::Sender<()>,
+    stop: CancellationToken,
+) {
+    let context = Context::new(subscription, topology, stop);
+    let mut running = FuturesUnordered::new();
+    let last = feed::serve_all(&context, &mut running, ready, Context::carry).await;
+    feed::drain(&context, &mut running, last).await;
+}
+
+/// What all deliveries of a subscription share.
+struct Context {
+    subscription: Arc<Subscription>,
+    topology: Arc<ArcSwap<Topology>>,
+    stopping: Stopping,
+    ledger: Ledger,
+    routes: Routes,
+    raw: Result<bool, String>,
+    pubsub: Arc<str>,
+    dead_letter_topic: Option<Arc<str>>,
+}
+
+/// What became known about a delivery on its way.
+#[derive(Default)]
+struct Course {
+    event: Option<Arc<Event>>,
+    attempt: u32,
+}
+
+impl Context {
+    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
+        let declared = &subscription.declared;
+        let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+        Self {
+            topology,
+            stopping: Stopping { stop, abandoned: CancellationToken::new() },
+            ledger: Ledger::default(),
+            routes: Routes::new(declared),
+            raw: envelope::raw_subscription(&declared.metadata),
+            pubsub: Arc::from(declared.pubsub.as_str()),
+            dead_letter_topic,
+            subscription,
+        }
+    }
+
+    /// One delivery, from its arrival to its end. The rules are those of the moment it began.
+    async fn carry(&self, mut delivery: Delivery) {
+        step("deliver.arrived");
+        let topology = self.topology.load_full();
+        let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
+        let mut course = Course { event: None, attempt: self.ledger.attempts(&delivery.id, delivery.count) };
+        let disposition = tokio::select! {
+            biased;
+            disposition = self.decide(&topology, &delivery, &metadata, &mut course) => disposition,
+            () = self.stopping.abandoned.cancelled() => Disposition::Hold,
+        };
+        if let Disposition::DeadLetter(_) = disposition {
+            delivery.message.metadata = Arc::unwrap_or_clone(metadata);
+        }
+        let exit = Exit {
+            topology: &topology,
+            subscription: &self.subscription,
+            dead_letter_topic: self.dead_letter_topic.as_ref(),
+            event_id: course.event.as_deref().map(Event::id).unwrap_or_default(),
+            attempt: course.attempt,
+            stopping: &self.stopping,
+        };
+        let settled = settle(exit, delivery, disposition).await;
+        if settled.comes_back {
+            self.ledger.note(&settled.message_id, course.attempt);
+        } else {
+            self.ledger.forget(&settled.message_id);
+        }
+    }
+
+    /// Decides what becomes of a delivery: scope, envelope, expiry, route, attempts.
+    async fn decide(
+        &self,
+        topology: &Topology,
+        delivery: &Delivery,
+        metadata: &Arc<Metadata>,
+        course: &mut Course,
+    ) -> Disposition {
+        let Subscription { declared, caller, .. } = &*self.subscription;
+        // Gone with a reload: whoever is to decide, it is not this snapshot.
+        let Some(broker) = topology.broker(&declared.pubsub, caller) else { return Disposition::Hold };
+        let (scopes, actual) = (&broker.declared.topic_scopes, &*delivery.message.topic);
+        let wildcards = broker.features.get().is_some_and(|features| features.wildcards);
+        if !scope::allow_delivery(scopes, &caller.app_id, &declared.topic, actual, wildcards) {
+            return self.give_up(Reason::Forbidden, course);
+        }
+        let environment = &topology.environment;
+        let event = match envelope::unwrap(&delivery.message, metadata, &self.raw, &self.pubsub, &environment.random) {
+            Ok(event) => Arc::new(event),
+            Err(reason) => {
+                // Counted, so that a message nobody can read comes back ever more seldom.
+                course.attempt = course.attempt.saturating_add(1);
+                return self.give_up(reason, course);
+            }
+        };
+        course.event = Some(Arc::clone(&event));
+        if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
+            return self.give_up(Reason::Expired, course);
+        }
+        let Some(path) = self.routes.select(&event) else { return self.give_up(Reason::Unrouted, course) };
+        let info = DeliveryInfo {
+            pubsub: Arc::clone(&self.pubsub),
+            topic: Arc::clone(&delivery.message.topic),
+            path,
+            attempt: course.attempt,
+            last_attempt: false,
+            metadata: Arc::clone(metadata),
+        };
+        self.attempts(topology, delivery, &event, info, course).await
+    }
+
+    /// As many attempts as the inbound policy allows, from the number where the last delivery of this message left off.
+    async fn attempts(
+        &self,
+        topology: &Topology,
+        delivery: &Delivery,
+        event: &Arc<Event>,
+        mut info: DeliveryInfo,
+        course: &mut Course,
+    ) -> Disposition {
+        let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
+        let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let before = course.attempt;
+        loop {
+            course.attempt = before.saturating_add(attempts.number());
+            if attempts.number() > 1 {
+                // If the adapter is lost during this attempt, the message comes again before it has ended.
+                self.ledger.note(&delivery.id, course.attempt);
+            }
+            info.attempt = course.attempt;
+            info.last_attempt = attempts.is_last();
+            let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
+            let result = match policy.timeout {
+                None => attempt.await,
+                Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
+            };
+            step("deliver.handled");
+            let failure = match result {
+                Ok(Outcome::Success) => return Disposition::Ack,
+                Ok(Outcome::Drop) => return self.give_up(Reason::Dropped, course),
+                Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
+                Err(HandlerError::Gone) => return self.handler_gone(delivery, course),
+                Err(error) => error.to_string(),
+            };
+            if self.stopping.stop.is_cancelled() {
+                return Disposition::Hold;
+            }
+            let Some(wait) = attempts.advance() else { return self.give_up(Reason::Exhausted(failure), course) };
+            events::attempt_failed(self.about(delivery, event, course.attempt), &failure, wait);
+            tokio::select! {
+                biased;
+                () = self.stopping.stop.cancelled() => return Disposition::Hold,
+                () = delivery.lost() => return Disposition::Hold,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// The worker ended and may have taken many events with it, so the attempt is not charged to any of them.
+    fn handler_gone(&self, delivery: &Delivery, course: &mut Course) -> Disposition {
+        if self.stopping.stop.is_cancelled() {
+            return Disposition::Hold;
+        }
+        let wait = retry_wait(course.attempt.max(delivery.count.unwrap_or(1)));
+        course.attempt = course.attempt.saturating_sub(1);
+        Disposition::RetryAfter(wait, Reason::HandlerGone)
+    }
+
+    /// What a reason means: the dead-letter topic where there is one, save for what the app may not have. Without one,
+    /// what nobody will ever want is dropped, and what failed comes again.
+    fn give_up(&self, reason: Reason, course: &Course) -> Disposition {
+        match reason {
+            Reason::Forbidden => Disposition::Drop(reason),
+            _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
+            Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
+            Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::HandlerGone => {
+                Disposition::RetryAfter(retry_wait(course.attempt), reason)
+            }
+        }
+    }
+
+    fn about<'a>(&'a self, delivery: &'a Delivery, event: &'a Event, attempt: u32) -> About<'a> {
+        let Delivery { id, message, .. } = delivery;
+        About { subscription: &self.subscription, topic: &message.topic, message_id: id, event_id: event.id(), attempt }
+    }
+}
+
+#[cfg(test)]
+mod tests;

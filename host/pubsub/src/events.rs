@@ -1,0 +1,144 @@
+//! What is worth telling: one function for each thing that can happen to a message, which writes its log line. Called by
+//! the spines and `settle`. Every line has the ids, so that a message can be followed; none has data.
+//!
+//! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed. Absent as yet:
+//! metrics.
+
+use std::time::Duration;
+
+use crate::broker::{Broker, Message};
+use crate::delivery::Reason;
+use crate::error::{BrokerError, SettleError};
+use crate::event::Event;
+use crate::topology::Subscription;
+
+/// Which delivery a line is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    /// The subscription it came on.
+    pub(crate) subscription: &'a Subscription,
+    /// The actual topic.
+    pub(crate) topic: &'a str,
+    /// What the broker calls the message.
+    pub(crate) message_id: &'a str,
+    /// The event's id; empty if the message is no event.
+    pub(crate) event_id: &'a str,
+    /// The last attempt that was made; 0: none.
+    pub(crate) attempt: u32,
+}
+
+/// One line about a delivery. A macro, because the level must be known at compile time.
+macro_rules! tell {
+    ($level:ident, $about:expr, $($rest:tt)+) => {{
+        let About { subscription, topic, message_id, event_id, attempt } = $about;
+        tracing::$level!(
+            pubsub = subscription.declared.pubsub,
+            topic,
+            app_id = &*subscription.caller.app_id,
+            event_id,
+            message_id,
+            attempt,
+            $($rest)+
+        );
+    }};
+}
+
+/// A message is on its way to the broker.
+pub(crate) fn publishing(broker: &Broker, message: &Message) {
+    if tracing::enabled!(tracing::Level::TRACE) {
+        let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(message));
+        tracing::trace!(pubsub, topic, event_id, "publishing");
+    }
+}
+
+/// One try to publish failed, and another follows.
+pub(crate) fn publish_retried(broker: &Broker, message: &Message, error: &BrokerError, wait: Duration) {
+    let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(message));
+    tracing::warn!(pubsub, topic, event_id, %error, ?wait, "publishing failed and is tried again");
+}
+
+/// A message could not be published; its publisher is told.
+pub(crate) fn publish_failed(broker: &Broker, topic: &str, error: &BrokerError) {
+    tracing::warn!(pubsub = broker.declared.name, topic, %error, "publishing failed");
+}
+
+/// The subscriber has it, and the broker knows.
+pub(crate) fn delivered(about: About<'_>) {
+    tell!(trace, about, "delivered");
+}
+
+/// An attempt failed, and another follows within this delivery.
+pub(crate) fn attempt_failed(about: About<'_>, error: &str, wait: Duration) {
+    tell!(warn, about, error, ?wait, "an attempt failed and is made again");
+}
+
+/// It goes back to the broker for another delivery.
+pub(crate) fn retried(about: About<'_>, reason: &Reason, wait: Duration) {
+    tell!(warn, about, %reason, ?wait, "given back, to be delivered again");
+}
+
+/// It was acknowledged and nobody will see it again.
+pub(crate) fn dropped(about: About<'_>, reason: &Reason) {
+    match reason {
+        Reason::Forbidden => tell!(error, about, %reason, "dropped"),
+        _ => tell!(warn, about, %reason, "dropped"),
+    }
+}
+
+/// It stands in the dead-letter topic, and was acknowledged.
+pub(crate) fn dead_lettered(about: About<'_>, reason: &Reason, dead_letter_topic: &str) {
+    tell!(warn, about, %reason, dead_letter_topic, "dead-lettered");
+}
+
+/// It could not be published to the dead-letter topic, so it was not acknowledged either.
+pub(crate) fn dead_letter_failed(about: About<'_>, reason: &Reason, dead_letter_topic: &str, error: &str) {
+    tell!(error, about, %reason, dead_letter_topic, error, "cannot be dead-lettered");
+}
+
+/// It stays with the broker, for this process stops or the broker's adapter was lost.
+pub(crate) fn held(about: About<'_>) {
+    tell!(debug, about, "held, the broker keeps it");
+}
+
+/// What was decided had no effect at the broker, which delivers the message again.
+pub(crate) fn unsettled(about: About<'_>, error: &SettleError) {
+    match error {
+        SettleError::Stale => tell!(debug, about, %error, "not settled, comes again"),
+        SettleError::Failed(_) => tell!(warn, about, %error, "not settled, may come again"),
+    }
+}
+
+/// Messages flow.
+pub(crate) fn subscribed(subscription: &Subscription) {
+    let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
+    tracing::info!(pubsub = declared.pubsub, topic = declared.topic, app_id, "subscribed");
+}
+
+/// Messages do not flow, and another try follows.
+pub(crate) fn not_subscribed(subscription: &Subscription, error: &BrokerError) {
+    let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
+    match error {
+        BrokerError::Invalid(_) | BrokerError::Unauthorized(_) | BrokerError::Permanent(_) => {
+            tracing::error!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "cannot subscribe");
+        }
+        _ => tracing::warn!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "cannot subscribe yet"),
+    }
+}
+
+/// Messages will not flow: the app may not have them, or there is no such broker for it.
+pub(crate) fn never_subscribed(subscription: &Subscription, why: &str) {
+    let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
+    tracing::error!(pubsub = declared.pubsub, topic = declared.topic, app_id, "not subscribed: {why}");
+}
+
+/// A feed ended by itself.
+pub(crate) fn feed_lost(subscription: &Subscription, error: &BrokerError) {
+    let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
+    tracing::warn!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "the subscription was lost");
+}
+
+/// The id of the event in a message that is no delivery. Looks into the bytes: for the rare line only.
+fn event_id(message: &Message) -> String {
+    let event = Event::structured(message.data.clone(), &message.metadata);
+    event.map(|event| event.id().to_owned()).unwrap_or_default()
+}

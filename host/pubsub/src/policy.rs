@@ -1,0 +1,110 @@
+//! The attempts that a policy allows around one operation, and the waits between them (pubsub-behaviour, section 10.3).
+//! Called by the spines, which make the attempts. Absent on purpose: circuit breakers and the matching of status codes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use whimbrel_resources::{Backoff, Policy};
+
+use crate::environment::Random;
+
+/// The first wait of an exponential policy.
+const EXPONENTIAL_WAIT_MIN: Duration = Duration::from_millis(500);
+
+/// By what the waits of an exponential policy grow.
+const EXPONENTIAL_FACTOR: f64 = 1.5;
+
+/// How far a wait may be off, either way, as a part of it.
+const SPREAD: f64 = 0.5;
+
+/// How long an exponential policy goes on in all, also when its retries are not limited.
+const EXPONENTIAL_TOTAL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// The attempts of one operation.
+#[derive(Debug)]
+pub(crate) struct Attempts<'a> {
+    policy: &'a Policy,
+    random: &'a Random,
+    started: Instant,
+    number: u32,
+    interval: Duration,
+    /// Decided when the attempt begins, so that whether it is the last is known and stays true.
+    wait: Option<Duration>,
+}
+
+impl<'a> Attempts<'a> {
+    /// Stands at the first attempt.
+    pub(crate) fn new(policy: &'a Policy, random: &'a Random) -> Self {
+        let interval = EXPONENTIAL_WAIT_MIN;
+        let mut attempts = Self { policy, random, started: Instant::now(), number: 1, interval, wait: None };
+        attempts.wait = attempts.next_wait();
+        attempts
+    }
+
+    /// The attempt that is being made, from 1.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether none follows it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.wait.is_none()
+    }
+
+    /// Goes on to the next attempt, which is to begin after this wait. `None`: that was the last.
+    pub(crate) fn advance(&mut self) -> Option<Duration> {
+        let wait = self.wait?;
+        self.number = self.number.saturating_add(1);
+        self.wait = self.next_wait();
+        Some(wait)
+    }
+
+    fn next_wait(&mut self) -> Option<Duration> {
+        let retry = self.policy.retry.as_ref()?;
+        if retry.max_retries.is_some_and(|retries| self.number > retries) {
+            return None;
+        }
+        match retry.backoff {
+            Backoff::Constant(wait) => Some(wait),
+            Backoff::Exponential(wait_max) => {
+                let wait = spread(self.interval.min(wait_max), self.random).min(wait_max);
+                self.interval = self.interval.mul_f64(EXPONENTIAL_FACTOR).min(wait_max);
+                (self.started.elapsed() + wait <= EXPONENTIAL_TOTAL_MAX).then_some(wait)
+            }
+        }
+    }
+}
+
+/// Waits that double from one bound to another, each somewhere between a half and the whole of it.
+#[derive(Debug)]
+pub(crate) struct Doubling {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Doubling {
+    /// Begins at `min`.
+    pub(crate) fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max, next: min }
+    }
+
+    /// The next wait.
+    pub(crate) fn wait(&mut self, random: &Random) -> Duration {
+        let wait = self.next;
+        self.next = wait.saturating_mul(2).min(self.max);
+        wait.mul_f64(0.5 + random.fraction() / 2.0)
+    }
+
+    /// Begins again.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.min;
+    }
+}
+
+fn spread(wait: Duration, random: &Random) -> Duration {
+    wait.mul_f64(1.0 - SPREAD + 2.0 * SPREAD * random.fraction())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The fake app: it writes down what it did before it says so, and fails in every way an app can.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::world::{Kind, MESSAGE, NUMBER, Shared, TOKEN, entry};
+use crate::{HandlerError, HandlerJob, Outcome};
+
+/// Serves one app's events, as many at once as come.
+pub(super) async fn serve(world: Shared, app: String, mut jobs: mpsc::Receiver<HandlerJob>) {
+    while let Some(job) = jobs.recv().await {
+        let plan = check(&world, &app, &job);
+        tokio::spawn(handle(world.clone(), app.clone(), job, plan));
+    }
+}
+
+/// How one attempt will go.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    Succeed,
+    Refuse,
+    AskAgain,
+    Fail,
+    /// An instance that traps: the pool names the event.
+    Trap,
+    /// A pool that ends.
+    Vanish,
+    /// Longer than any policy or drain waits.
+    Hang,
+}
+
+async fn handle(world: Shared, app: String, job: HandlerJob, plan: Plan) {
+    world.dawdle(Duration::from_millis(300)).await;
+    if plan == Plan::Hang {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+    }
+    let number: u32 = entry(&job.info.metadata, NUMBER);
+    let marked = ((app, job.info.topic.as_ref().to_owned()), number);
+    let answer = {
+        let mut world = world.lock();
+        match plan {
+            Plan::Succeed | Plan::Hang => {
+                world.trace(&format!("handled {marked:?}"));
+                world.succeeded.insert(marked);
+                Ok(Outcome::Success)
+            }
+            Plan::Refuse => {
+                world.refused.insert(marked);
+                Ok(Outcome::Drop)
+            }
+            Plan::AskAgain => Ok(Outcome::Retry),
+            Plan::Fail => Err(HandlerError::Status(500)),
+            Plan::Trap => Err(HandlerError::Lost("unreachable".into())),
+            Plan::Vanish => return,
+        }
+    };
+    job.reply.send(answer).ok();
+}
+
+/// Checks what the host tells about an attempt, and draws how it goes.
+fn check(world: &Shared, app: &str, job: &HandlerJob) -> Plan {
+    let mut world = world.lock();
+    let info = &job.info;
+    let (number, message, token): (u32, u64, u64) =
+        (entry(&info.metadata, NUMBER), entry(&info.metadata, MESSAGE), entry(&info.metadata, TOKEN));
+    let key = (app.to_owned(), info.topic.as_ref().to_owned());
+    world.trace(&format!("attempt {} of {number} at {key:?}, last {}", info.attempt, info.last_attempt));
+
+    match world.published.get(&number) {
+        None => world.violation(&format!("{number} was never published")),
+        Some((Kind::Poison, _)) => world.violation(&format!("{number} is no event, and was delivered as one")),
+        Some(_) if job.event.id() != format!("event-{number}") => world.violation("another event under this number"),
+        Some(_) => {}
+    }
+    let attempts_max = world.queues[&key].attempts_max;
+    let handed = world.handed.get_mut(&token).expect("handed out");
+    handed.attempts += 1;
+    let (made, count, incarnation) = (handed.attempts, handed.count, handed.incarnation);
+    if attempts_max.is_some_and(|max| made > max || info.last_attempt != (made == max)) {
+        world.violation(&format!("attempt {made} of {attempts_max:?} of token {token}, last {}", info.last_attempt));
+    }
+    if world.counts_known && info.attempt < count {
+        world.violation(&format!("attempt {} of a message that was delivered {count} times", info.attempt));
+    }
+
+    let plan = draw(&mut world);
+    if plan != Plan::Succeed {
+        world.seen.failed_attempts += 1;
+    }
+    let counts_known = world.counts_known;
+    let before = world.last_attempt.insert((key, incarnation, message), (info.attempt, plan == Plan::Vanish));
+    // Only what is not charged may have the same number again; and what nobody counted, when its feed was lost.
+    if let Some((last, same_allowed)) = before
+        && (info.attempt < last || (info.attempt == last && counts_known && !same_allowed))
+    {
+        world.violation(&format!("attempt {} of message {message} follows attempt {last}", info.attempt));
+    }
+    plan
+}
+
+fn draw(world: &mut super::world::World) -> Plan {
+    let thrown = world.rng.u8(..100);
+    match thrown {
+        _ if world.calm => Plan::Succeed,
+        0..55 => Plan::Succeed,
+        55..62 => Plan::Refuse,
+        62..72 => Plan::AskAgain,
+        72..84 => Plan::Fail,
+        84..90 => Plan::Trap,
+        90..95 => Plan::Vanish,
+        _ => Plan::Hang,
+    }
+}

@@ -1,0 +1,273 @@
+//! `whimbrel run`, as a list of named steps: load, plan, open, serve, subscribe, wait, drain.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use whimbrel_api::{App, AppConnection, Doors, Health};
+use whimbrel_pubsub::{Caller, Environment, Handler, Topology};
+use whimbrel_resources::{Snapshot, Text};
+use whimbrel_wasm::{Engines, Loader};
+
+use crate::args::RunArguments;
+use crate::brokers::{self, Brokers, PlanError};
+use crate::error::Exit;
+use crate::plugins::Search;
+use crate::{handlers, stop, subscriptions};
+
+/// Runs the host until it is told to stop.
+pub(crate) async fn run(arguments: RunArguments) -> Exit {
+    let Some(app_id) = arguments.app_id.clone().filter(|app_id| !app_id.is_empty() && !app_id.contains('.')) else {
+        tracing::error!("--app-id is required, and must not contain dots");
+        return Exit::Usage;
+    };
+    if !arguments.app_protocol.eq_ignore_ascii_case("http") {
+        tracing::error!("--app-protocol {} is not supported by this version; use http", arguments.app_protocol);
+        return Exit::Usage;
+    }
+    let ignored = arguments.ignored.given();
+    if !ignored.is_empty() {
+        tracing::info!("without effect in this version: {}", ignored.join(", "));
+    }
+    crash_points();
+    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id]) {
+        Ok(snapshot) => snapshot,
+        Err(problems) => return refuse(&problems.to_string()),
+    };
+    for warning in &snapshot.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stopping = CancellationToken::new();
+    let at_once = tokio::spawn(stop::watch(stopping.clone()));
+    tokio::select! {
+        exit = serve(arguments, Caller { app_id: Arc::from(app_id) }, snapshot, stopping) => exit,
+        exit = at_once => exit.unwrap_or(Exit::Failed),
+    }
+}
+
+/// Says what is wrong with the resources, all of it.
+fn refuse(problems: &str) -> Exit {
+    for problem in problems.lines() {
+        tracing::error!("{problem}");
+    }
+    Exit::Resources
+}
+
+async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stopping: CancellationToken) -> Exit {
+    let search = Search::new(&arguments.plugins);
+    tracing::info!("plugins are looked for in {:?}, then among the built-in ones", search.folders());
+    let planned = match brokers::plan(&snapshot, &search) {
+        Ok(planned) => planned,
+        Err(PlanError::Resources(problems)) => return refuse(&problems.to_string()),
+        Err(PlanError::Plugin(error)) => {
+            tracing::error!("{error:#}");
+            return Exit::Failed;
+        }
+    };
+    match host(&arguments, caller, &snapshot, planned, stopping).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Everything that runs, and its end.
+async fn host(
+    arguments: &RunArguments,
+    caller: Caller,
+    snapshot: &Snapshot,
+    planned: Vec<brokers::Planned>,
+    stopping: CancellationToken,
+) -> anyhow::Result<Exit> {
+    let engines = Engines::new().map_err(anyhow::Error::msg)?;
+    let loader = Loader::new(engines, cache_folder());
+    let Brokers { running, states } = brokers::start(planned, &loader, &instance_name()).await?;
+    let closing: Vec<_> = running.values().cloned().collect();
+    let topology = Arc::new(ArcSwap::from_pointee(Topology {
+        environment: Environment::system(),
+        brokers: running,
+        policies: snapshot.policies.clone(),
+    }));
+    let handled = handlers::start(snapshot, &loader, &topology)?;
+    let health = Arc::new(Health::new(Box::new(move || {
+        states.iter().map(|(name, state)| (name.clone(), state.borrow().to_string())).collect()
+    })));
+    let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
+    let doors = doors(arguments, &caller, snapshot, &topology, &health);
+    let listeners = listen(arguments).await?;
+    let served = CancellationToken::new();
+    let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
+    health.set_outbound(true);
+
+    let tasks = TaskTracker::new();
+    let start = async {
+        let mut waiting = subscriptions::start(handled, &topology, &tasks, &stopping);
+        let declared = app_subscriptions(arguments, snapshot, app.as_ref(), &stopping).await;
+        doors.subscriptions.store(Arc::new(shown(snapshot, &declared)));
+        if let Some(app) = app {
+            let (handler, queue) = Handler::new();
+            drop(tasks.spawn(app.run(queue)));
+            let subscriptions = subscriptions::for_app(&declared, &topology.load(), &caller, &handler);
+            waiting.extend(subscriptions::start(subscriptions, &topology, &tasks, &stopping));
+        }
+        for ready in waiting {
+            // A task that ends without an answer was stopped.
+            ready.await.ok();
+        }
+        health.set_ready(true);
+        tracing::info!("ready");
+    };
+    tokio::select! { biased;
+        () = stopping.cancelled() => {}
+        () = doors.force_shutdown.cancelled() => {
+            tracing::warn!("Force shutdown requested, exiting immediately without graceful shutdown");
+            return Ok(Exit::Failed);
+        }
+        () = doors.shutdown.cancelled() => tracing::info!("Shutdown requested via API"),
+        () = async { start.await; std::future::pending().await } => {}
+    }
+    health.set_ready(false);
+    stopping.cancel();
+    let drained = drain(tasks, server, &served, &closing);
+    let in_time = match arguments.shutdown_wait() {
+        None => {
+            drained.await;
+            true
+        }
+        Some(wait) => tokio::time::timeout(wait, drained).await.is_ok(),
+    };
+    if !in_time {
+        tracing::error!("Graceful shutdown timeout exceeded, forcing shutdown");
+        return Ok(Exit::Failed);
+    }
+    tracing::info!("Daprd shutdown gracefully");
+    Ok(Exit::Drained)
+}
+
+/// Deliveries first, then the doors, then the brokers: what a handler still publishes finds them open.
+async fn drain(
+    tasks: TaskTracker,
+    server: tokio::task::JoinHandle<()>,
+    served: &CancellationToken,
+    brokers: &[whimbrel_pubsub::Broker],
+) {
+    tasks.close();
+    tasks.wait().await;
+    served.cancel();
+    // A server that panicked has nothing left to drain.
+    server.await.ok();
+    for broker in brokers {
+        broker.close().await;
+    }
+}
+
+/// Waits for the app's port and asks it. Without a port the declared ones are only shown.
+async fn app_subscriptions(
+    arguments: &RunArguments,
+    snapshot: &Snapshot,
+    app: Option<&Arc<App>>,
+    stopping: &CancellationToken,
+) -> Vec<Arc<whimbrel_resources::Subscription>> {
+    if let Some(app) = app {
+        tracing::info!("waiting for the app to listen");
+        app.wait_reachable(stopping).await;
+    }
+    let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
+    subscriptions::of_app(snapshot, app.map(AsRef::as_ref), ask).await
+}
+
+/// What the metadata API lists: the app's, then the handlers'.
+fn shown(
+    snapshot: &Snapshot,
+    declared: &[Arc<whimbrel_resources::Subscription>],
+) -> Vec<Arc<whimbrel_resources::Subscription>> {
+    let handlers = snapshot.handlers.iter().flat_map(|handler| handler.subscriptions.iter());
+    declared.iter().chain(handlers).cloned().collect()
+}
+
+fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnection {
+    AppConnection {
+        address: arguments.app_channel_address.clone(),
+        port,
+        concurrency_max: usize::try_from(arguments.app_max_concurrency).ok().filter(|max| *max > 0),
+        app_id: Arc::clone(&caller.app_id),
+        token: env::var("APP_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new),
+    }
+}
+
+fn doors(
+    arguments: &RunArguments,
+    caller: &Caller,
+    snapshot: &Snapshot,
+    topology: &Arc<ArcSwap<Topology>>,
+    health: &Arc<Health>,
+) -> Arc<Doors> {
+    let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
+    doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
+    doors.body_bytes_max = arguments.body_bytes_max();
+    doors.head_bytes_max = arguments.header_bytes_max();
+    doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
+    doors.resiliencies.clone_from(&snapshot.resiliencies);
+    Arc::new(doors)
+}
+
+/// Listens on each address, and says where.
+async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
+    let named = arguments.dapr_listen_addresses.split(',').map(str::trim).filter(|address| !address.is_empty());
+    let mut addresses: Vec<&str> = named.collect();
+    if addresses.is_empty() {
+        addresses.push("0.0.0.0");
+    }
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let port = arguments.dapr_http_port;
+        let listener = TcpListener::bind((address, port)).await;
+        let listener = listener.with_context(|| format!("listening on {address}:{port} (--dapr-http-port, --dapr-listen-addresses)"))?;
+        let at: SocketAddr = listener.local_addr().context("asking for the address that is listened on")?;
+        tracing::info!("listening http={at} ");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Names this process among those of the same app; a restart of a component inside it keeps the name.
+fn instance_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{:032x}", host.trim(), Environment::system().random.bits())
+}
+
+/// Where compiled code is kept: `WHIMBREL_CACHE`, else the user's cache folder. Without either, nowhere.
+fn cache_folder() -> Option<PathBuf> {
+    if let Some(folder) = env::var_os("WHIMBREL_CACHE") {
+        return Some(PathBuf::from(folder));
+    }
+    let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    user.filter(|folder| folder.is_absolute()).map(|folder| folder.join("whimbrel"))
+}
+
+/// For the tests of what survives: `WHIMBREL_CRASH_AT=step[:nth]` ends the process there, as a power cut would.
+fn crash_points() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static POINT: OnceLock<(String, AtomicU64)> = OnceLock::new();
+    let Ok(point) = env::var("WHIMBREL_CRASH_AT") else { return };
+    let (step, nth) = point.split_once(':').unwrap_or((&point, "1"));
+    let nth = nth.parse().unwrap_or(1);
+    POINT.set((step.to_owned(), AtomicU64::new(nth))).ok();
+    whimbrel_pubsub::on_step(|passed| {
+        if let Some((step, left)) = POINT.get()
+            && step == passed
+            && left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            std::process::abort();
+        }
+    });
+}

@@ -1,0 +1,145 @@
+//! What one app has received, and what it says to each event. Called by the app of a test, read by the ledger.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use anyhow::Result;
+use serde::Deserialize;
+
+use super::{Rules, index, lock};
+use crate::harness::app::Reply;
+use crate::harness::durable::DurableLog;
+
+/// What a subscriber says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// Success: into the durable log first.
+    Done,
+    /// Once more, please.
+    Retry,
+    /// Never again: it belongs into the dead-letter topic.
+    Drop,
+    /// An internal error.
+    Fails,
+}
+
+/// What one app has received.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(super) name: String,
+    seed: u64,
+    log: DurableLog,
+    /// How often each message arrived.
+    arrivals: Vec<AtomicU64>,
+    settled: Vec<AtomicU8>,
+    settled_count: AtomicU64,
+    pub(super) foreign: Mutex<Vec<String>>,
+    pub(super) dead: Mutex<Vec<u64>>,
+    says: fn(u64, u64) -> Says,
+}
+
+#[derive(Deserialize)]
+struct EventOf {
+    data: Proof,
+}
+
+#[derive(Deserialize)]
+struct Proof {
+    n: u64,
+    proof: u64,
+}
+
+impl Subscriber {
+    /// A subscriber of the ledger's messages, that says of message `n` at its `k`-th arrival what `says(n, k)` returns.
+    pub(crate) fn new(name: &str, log: PathBuf, ledger: &Rules, seed: u64, says: fn(u64, u64) -> Says) -> Result<Self> {
+        let counts = || (0..ledger.messages_min).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self {
+            name: name.into(),
+            seed,
+            log: DurableLog::create(log)?,
+            arrivals: counts(),
+            settled: (0..ledger.messages_min).map(|_| AtomicU8::new(0)).collect(),
+            settled_count: AtomicU64::new(0),
+            foreign: Mutex::default(),
+            dead: Mutex::default(),
+            says,
+        })
+    }
+
+    /// One delivery: what the app answers, once what it has to write is on the disk.
+    pub(crate) async fn take(&self, event: &[u8]) -> Reply {
+        let Some(n) = self.recognise(event) else {
+            lock(&self.foreign).push(String::from_utf8_lossy(event).into_owned());
+            return Reply::ok();
+        };
+        let before = self.arrivals.get(index(n)).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
+        match (self.says)(n, before) {
+            Says::Done => match self.log.append(n).await {
+                Ok(()) => {
+                    self.settle(n);
+                    Reply::ok()
+                }
+                Err(_) => Reply::status(500),
+            },
+            Says::Retry => Reply::word("RETRY"),
+            Says::Drop => {
+                self.settle(n);
+                Reply::word("DROP")
+            }
+            Says::Fails => Reply::status(500),
+        }
+    }
+
+    /// Writes a number that a handler component's output proves it has handled.
+    pub(crate) async fn handled(&self, n: u64) -> Result<()> {
+        self.log.append(n).await?;
+        self.settle(n);
+        Ok(())
+    }
+
+    /// What an independent client of the broker found in the dead-letter topic.
+    pub(crate) fn found_dead(&self, numbers: Vec<u64>) {
+        for n in &numbers {
+            self.settle(*n);
+        }
+        *lock(&self.dead) = numbers;
+    }
+
+    /// How many messages have arrived for good, as far as it is known while the run goes on.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled_count.load(Ordering::Relaxed)
+    }
+
+    /// What it wrote before it answered success, as it lies on the disk, oldest first.
+    pub(super) fn logged(&self) -> Result<Vec<u64>> {
+        self.log.read()
+    }
+
+    fn settle(&self, n: u64) {
+        let first = self.settled.get(index(n)).is_some_and(|flag| flag.swap(1, Ordering::Relaxed) == 0);
+        self.settled_count.fetch_add(u64::from(first), Ordering::Relaxed);
+    }
+
+    fn recognise(&self, event: &[u8]) -> Option<u64> {
+        recognise(self.seed, event)
+    }
+}
+
+/// The number of one of the ledger's messages, from the event that carries it; `None` if it is anything else.
+pub(crate) fn recognise(seed: u64, event: &[u8]) -> Option<u64> {
+    let EventOf { data } = serde_json::from_slice(event).ok()?;
+    (data.proof == proof(seed, data.n)).then_some(data.n)
+}
+
+/// The same, from an event id.
+pub(crate) fn recognise_id(seed: u64, id: &str) -> Option<u64> {
+    let (n, given) = id.split_once('-')?;
+    let n = n.parse().ok()?;
+    (given.parse() == Ok(proof(seed, n))).then_some(n)
+}
+
+/// Binds a message to this run: 53 bits, so that every JSON parser keeps them.
+pub(super) fn proof(seed: u64, n: u64) -> u64 {
+    fastrand::Rng::with_seed(seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..) >> 11
+}
