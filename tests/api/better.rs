@@ -63,6 +63,13 @@ pub(crate) static BETTER: &[Better] = &[
         reason: "the text is that of Go's HTTP server there",
     },
     Better {
+        scene: "paths, seen through a scope error",
+        request: "POST /v1.0/publish/bus/t#x",
+        ours: Ours::OwnBody,
+        reason: "a fragment is no part of a request target (RFC 9112, section 3.2): our HTTP server leaves it out, and no \
+                 client library sends one",
+    },
+    Better {
         scene: "not pub/sub",
         request: "*",
         ours: Ours::Refuses(404),

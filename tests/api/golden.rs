@@ -202,7 +202,7 @@ fn own_fields_removed(path: &str, mut answer: Answer) -> Answer {
     answer
 }
 
-/// The metadata API without version, features and actors, which each product fills with its own.
+/// The metadata API without version, features, actors and how brokers stand, which each product fills with its own.
 fn own_fields(path: &str, body: &[u8]) -> Option<String> {
     if path != "/v1.0/metadata" {
         return None;
@@ -213,7 +213,7 @@ fn own_fields(path: &str, body: &[u8]) -> Option<String> {
         fields.remove(own);
     }
     if let Some(extended) = fields.get_mut("extended").and_then(Value::as_object_mut) {
-        extended.remove("daprRuntimeVersion");
+        extended.retain(|key, _| key != "daprRuntimeVersion" && !key.starts_with("broker."));
     }
     Some(body.to_string())
 }

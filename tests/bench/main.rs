@@ -27,6 +27,7 @@ fn main() {
             std::process::exit(i32::from(exit != whimbrel::Exit::Drained));
         }
         Some("bare") => bare::serve(),
+        Some("handle") => handler::child(&arguments[2..]),
         Some("publish") => redis_publish::child(&arguments[2..]),
         section => measure(section.filter(|section| !section.starts_with('-'))),
     }

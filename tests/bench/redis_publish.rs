@@ -113,23 +113,25 @@ async fn publisher(side: &str, port: u16, batch: usize) -> Publisher {
             tokio::task::spawn_local(native::run(port, queue, batch));
             Publisher::Broker(broker)
         }
-        _ => Publisher::Broker(sandboxed(port, batch).await),
+        _ => {
+            let properties = [("redisHost", format!("127.0.0.1:{port}")), ("maxLenApprox", "10000".to_owned())];
+            Publisher::Broker(sandboxed("pubsub.redis", &properties, port, batch).await.1)
+        }
     }
 }
 
 /// The real component in the real worker.
-async fn sandboxed(port: u16, batch: usize) -> Broker {
-    let bundled = whimbrel_artifacts::BUNDLED.iter().find(|bundled| bundled.kind == "pubsub.redis").unwrap();
+pub async fn sandboxed(kind: &str, properties: &[(&str, String)], port: u16, batch: usize) -> (Loader, Broker) {
+    let bundled = whimbrel_artifacts::BUNDLED.iter().find(|bundled| bundled.kind == kind).unwrap();
     let plugin = Plugin::bundled(bundled.kind.as_ref(), bundled.bytes.to_vec()).unwrap();
     let cache = std::env::temp_dir().join("whimbrel-bench-cache");
     let loader = Loader::new(Engines::new().unwrap(), Some(cache));
     let (broker, queue) = Broker::new(Arc::new(component()));
     let mut grants = Grants::default();
     grants.allow("127.0.0.1", port);
-    let property = |name: &str, value: String| (name.to_owned(), Text::new(value));
     let settings = BrokerSettings {
         name: "bus".to_owned(),
-        properties: vec![property("redisHost", format!("127.0.0.1:{port}")), property("maxLenApprox", "10000".to_owned())],
+        properties: properties.iter().map(|(name, value)| ((*name).to_owned(), Text::new(value.clone()))).collect(),
         instance: "bench".to_owned(),
         grants,
         open_wait: Duration::from_secs(10),
@@ -137,10 +139,10 @@ async fn sandboxed(port: u16, batch: usize) -> Broker {
     };
     let mut state = start_broker(&loader, &plugin, &broker, queue, settings).unwrap();
     state.wait_for(|state| *state == BrokerState::Ready).await.unwrap();
-    broker
+    (loader, broker)
 }
 
-fn component() -> Component {
+pub fn component() -> Component {
     Component {
         name: "bus".to_owned(),
         kind: "pubsub.redis".to_owned(),

@@ -93,8 +93,8 @@ fn no_wasm_at_all() -> Result<()> {
 
 #[test]
 fn a_core_module() -> Result<()> {
-    check(&Content::Bytes(CORE_MODULE.to_vec()), &["odd.wasm", "core module"])?;
-    check_handler(&Content::Bytes(CORE_MODULE.to_vec()), &["odd.wasm", "core module"])
+    check(&Content::Bytes(CORE_MODULE.to_vec()), &["odd.wasm", "core WebAssembly module"])?;
+    check_handler(&Content::Bytes(CORE_MODULE.to_vec()), &["odd.wasm", "core WebAssembly module"])
 }
 
 #[test]

@@ -8,6 +8,9 @@ use crate::harness::{http, resource, run};
 /// The exit code for resources that cannot be used (sysexits.h, EX_CONFIG).
 const BAD_RESOURCES: i32 = 78;
 
+/// The exit code for a start that failed.
+const FAILED: i32 = 1;
+
 /// The exit code for arguments that cannot be used (sysexits.h, EX_USAGE).
 const BAD_ARGUMENTS: i32 = 64;
 
@@ -34,7 +37,7 @@ fn check_refused(resources: &[&str], texts: &[&str]) -> Result<()> {
 #[test]
 fn a_value_that_does_not_parse() -> Result<()> {
     let yaml = resource::redis("bus", "127.0.0.1:6379", &[("queueDepth", "many")]);
-    let line = yaml.lines().position(|line| line.contains("queueDepth")).unwrap_or_default() + 2;
+    let line = yaml.lines().position(|line| line.contains("queueDepth")).unwrap_or_default() + 1;
     check_refused(&[&yaml], &[&format!("00.yaml:{line}"), "queueDepth", "many"])
 }
 
@@ -57,7 +60,12 @@ fn two_components_with_one_name() -> Result<()> {
 
 #[test]
 fn a_type_that_does_not_exist() -> Result<()> {
-    check_refused(&[&resource::component("bus", "pubsub.rediss", &[])], &["00.yaml:", "pubsub.rediss", "pubsub.redis"])
+    run(async |test| {
+        // Not a wrong resource as such: the plugin may only be missing.
+        let plan = test.host("me")?.resource(resource::component("bus", "pubsub.rediss", &[]))?;
+        assert_says(&plan.run_to_the_end().await?, FAILED, &["bus", "pubsub.rediss", "pubsub.redis"]);
+        Ok(())
+    })
 }
 
 #[test]

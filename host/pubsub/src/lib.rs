@@ -12,6 +12,8 @@ mod environment;
 mod error;
 mod event;
 mod events;
+#[cfg(test)]
+mod fakes;
 mod group;
 mod handler;
 mod ledger;

@@ -37,7 +37,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn new(policy: &'a Policy, random: &'a Random) -> Self {
         let interval = EXPONENTIAL_WAIT_MIN;
         let mut attempts = Self { policy, random, started: Instant::now(), number: 1, interval, wait: None };
-        attempts.wait = attempts.next_wait();
+        attempts.wait = attempts.next_wait(Duration::ZERO);
         attempts
     }
 
@@ -55,11 +55,12 @@ impl<'a> Attempts<'a> {
     pub(crate) fn advance(&mut self) -> Option<Duration> {
         let wait = self.wait?;
         self.number = self.number.saturating_add(1);
-        self.wait = self.next_wait();
+        self.wait = self.next_wait(wait);
         Some(wait)
     }
 
-    fn next_wait(&mut self) -> Option<Duration> {
+    /// The wait after the attempt that begins in so long.
+    fn next_wait(&mut self, begins_in: Duration) -> Option<Duration> {
         let retry = self.policy.retry.as_ref()?;
         if retry.max_retries.is_some_and(|retries| self.number > retries) {
             return None;
@@ -69,7 +70,7 @@ impl<'a> Attempts<'a> {
             Backoff::Exponential(wait_max) => {
                 let wait = spread(self.interval.min(wait_max), self.random).min(wait_max);
                 self.interval = self.interval.mul_f64(EXPONENTIAL_FACTOR).min(wait_max);
-                (self.started.elapsed() + wait <= EXPONENTIAL_TOTAL_MAX).then_some(wait)
+                (self.started.elapsed() + begins_in + wait <= EXPONENTIAL_TOTAL_MAX).then_some(wait)
             }
         }
     }

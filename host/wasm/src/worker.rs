@@ -69,6 +69,7 @@ type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<Done>> + Send + 'a>
 
 enum Done {
     Publish(u64),
+    Feed,
     Other,
 }
 
@@ -99,7 +100,7 @@ pub(crate) async fn run(
     let features = shared.features.get_or_init(|| features).clone();
     shared.state.send_replace(BrokerState::Ready);
     store.with(|mut access| news.pipe(&mut access, sink))?;
-    let mut worker = Worker { store, guest, connection, features, calls: FuturesUnordered::new(), in_flight: Vec::new(), next: 0 };
+    let mut worker = Worker { store, guest, connection, features, calls: FuturesUnordered::new(), in_flight: Vec::new(), next: 0, feeds: 0 };
     worker.serve(queue, shared).await
 }
 
@@ -123,6 +124,8 @@ struct Worker<'a> {
     calls: FuturesUnordered<Call<'a>>,
     in_flight: Vec<InFlight>,
     next: u64,
+    /// Subscriptions that are being opened or live.
+    feeds: usize,
 }
 
 /// A publish call that has no answer yet.
@@ -145,8 +148,10 @@ impl<'a> Worker<'a> {
             }
             tokio::select! { biased;
                 Some(done) = self.calls.next() => {
-                    if let Done::Publish(id) = done? {
-                        self.in_flight.retain(|call| call.id != id);
+                    match done? {
+                        Done::Publish(id) => self.in_flight.retain(|call| call.id != id),
+                        Done::Feed => self.feeds -= 1,
+                        Done::Other => {}
                     }
                 }
                 count = queue.recv_many(&mut taken, JOBS_PER_TURN), if backlog.len() < BACKLOG_JOBS_MAX => {
@@ -185,7 +190,8 @@ impl<'a> Worker<'a> {
 
     /// Starts one call with as many of the waiting publishes as fit.
     fn publish(&mut self, backlog: &mut VecDeque<PublishJob>) {
-        let batch = take_batch(backlog, &self.features);
+        let alone = self.features.topic_flow && self.feeds > 0;
+        let batch = take_batch(backlog, &self.features, alone);
         let Some(deadline) = batch.iter().map(|job| job.deadline).max() else { return };
         let id = self.next;
         self.next += 1;
@@ -200,9 +206,10 @@ impl<'a> Worker<'a> {
 
     fn subscribe(&mut self, job: whimbrel_pubsub::SubscribeJob) {
         let (store, guest, connection) = (self.store, self.guest, self.connection);
+        self.feeds += 1;
         self.calls.push(Box::pin(async move {
             feed::subscribe(store, guest, connection, job, SUBSCRIBE_WAIT).await?;
-            Ok(Done::Other)
+            Ok(Done::Feed)
         }));
     }
 
@@ -223,7 +230,7 @@ impl<'a> Worker<'a> {
             while !in_flight.is_empty() {
                 match calls.next().await {
                     Some(Ok(Done::Publish(id))) => in_flight.retain(|call| call.id != id),
-                    Some(Ok(Done::Other)) => {}
+                    Some(Ok(Done::Feed | Done::Other)) => {}
                     Some(Err(error)) => return Err(error),
                     None => break,
                 }
@@ -242,8 +249,9 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Takes waiting publishes for one call: up to the batch limit, of one topic if they may wait for its subscribers.
-fn take_batch(backlog: &mut VecDeque<PublishJob>, features: &Features) -> Vec<PublishJob> {
+/// Takes waiting publishes for one call: up to the batch limit; of one topic if they may wait for its subscribers, and
+/// only one where there are any, for a call's results come together and no publisher may wait for another's subscriber.
+fn take_batch(backlog: &mut VecDeque<PublishJob>, features: &Features, alone: bool) -> Vec<PublishJob> {
     let now = Instant::now();
     let mut batch: Vec<PublishJob> = Vec::new();
     let mut messages = 0;
@@ -252,7 +260,7 @@ fn take_batch(backlog: &mut VecDeque<PublishJob>, features: &Features) -> Vec<Pu
             && batch.first().is_some_and(|first| {
                 first.messages.iter().chain(&job.messages).any(|message| message.topic != first.messages[0].topic)
             });
-        if !batch.is_empty() && (other_topic || messages + job.messages.len() > features.max_batch as usize) {
+        if !batch.is_empty() && (alone || other_topic || messages + job.messages.len() > features.max_batch as usize) {
             break;
         }
         let Some(job) = backlog.pop_front() else { break };

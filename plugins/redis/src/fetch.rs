@@ -141,7 +141,7 @@ impl Reader {
                     let why = self.serve(&hub, link).await;
                     self.end_turn();
                     if self.closed.get() {
-                        return;
+                        break;
                     }
                     // What the lost connection was about to bring is pending for us now.
                     self.subs().iter().for_each(|sub| sub.recover_anew());
@@ -153,6 +153,7 @@ impl Reader {
             }
             timer::sleep(backoff.next_wait()).await;
         }
+        standing.is_up();
     }
 
     async fn serve(&self, hub: &Rc<Hub>, link: Link) -> Why {

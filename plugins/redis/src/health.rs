@@ -61,17 +61,11 @@ impl Standing {
         self.health.status.tell(Status::Connecting(why.to_owned()));
     }
 
-    /// It serves.
+    /// It serves, or is not needed any more.
     pub(crate) fn is_up(&self) {
         if !self.up.replace(true) {
             self.health.down.set(self.health.down.get() - 1);
             self.health.ready();
         }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.is_up();
     }
 }

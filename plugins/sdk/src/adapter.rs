@@ -18,7 +18,7 @@ pub trait Adapter: Sized + fmt::Debug + 'static {
     /// Opens the connection. `status` is where news go for as long as the connection lives.
     ///
     /// # Errors
-    /// `Invalid` and `Unauthorized` are final; after any other the host tries again.
+    /// `Invalid`, `Unauthorized` and `Permanent` are final; after any other the host tries again.
     async fn open(config: Config, status: StatusSink) -> Result<Self, Failure>;
 
     /// What the broker can do.

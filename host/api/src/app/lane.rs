@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 /// The head of an answer, bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// How often the dialogue and the connection take turns before the task waits.
+const TURNS: usize = 2;
+
 /// What the app answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
@@ -58,13 +61,16 @@ impl Lane {
         let Self { sender, connection, open } = self;
         let mut dialogue = pin!(dialogue(sender, request, body_bytes_max));
         let reply = poll_fn(|context| {
-            // First the request is handed to the connection, then the connection moves bytes, then its answer is taken;
-            // the second look saves a wake-up.
-            if let Poll::Ready(reply) = dialogue.as_mut().poll(context) {
-                return Poll::Ready(reply);
-            }
-            if *open && Pin::new(&mut *connection).poll(context).is_ready() {
-                *open = false;
+            // The two hand things to each other, and each is looked at after the other had its turn: the connection gets
+            // ready, takes the request and writes it; the dialogue takes the answer. Without this each step would be a
+            // round through the scheduler.
+            for _ in 0..TURNS {
+                if let Poll::Ready(reply) = dialogue.as_mut().poll(context) {
+                    return Poll::Ready(reply);
+                }
+                if *open && Pin::new(&mut *connection).poll(context).is_ready() {
+                    *open = false;
+                }
             }
             dialogue.as_mut().poll(context)
         });

@@ -1,6 +1,6 @@
 //! One run: declare, publish, break things, calm down, and see whether everything came to its end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::instrument::WithSubscriber as _;
-use whimbrel_resources::{Backoff, Component, Origin, Policies, Policy, Retry, Subscription as Declared, TopicScopes};
+use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
 
 use super::log::Listener;
 use super::world::{Key, Kind, NUMBER, Queue, Shared, World};
 use super::{app, broker};
-use crate::{Broker, Caller, Clock, Environment, Handler, PublishRequest, Random, Subscription, Topology, Trace};
+use crate::{Broker, Handler, PublishRequest, Subscription, Topology, fakes};
 
 /// How long everything may take to come to its end once nothing goes wrong any more. Waits grow up to a minute.
 const CALM_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -99,14 +99,9 @@ async fn simulate(world: Shared, seed: u64) {
     let dispatch = tracing::dispatcher::get_default(Clone::clone);
     let (bus, jobs) = Broker::new(Arc::new(component(&mut world.lock())));
     tokio::spawn(broker::serve(world.clone(), jobs));
-    let environment = Environment {
-        clock: Clock::Simulated(chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(20_000), Instant::now()),
-        random: Random::seeded(seed ^ 0x5eed),
-    };
     let policies = policies(&mut world.lock());
     let attempts_max = policies.inbound("bus").retry.as_ref().map_or(Some(1), |retry| Some(retry.max_retries? + 1));
-    let topology = Topology { environment, brokers: HashMap::from([("bus".to_owned(), bus)]), policies };
-    let topology = Arc::new(ArcSwap::from_pointee(topology));
+    let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, seed ^ 0x5eed)));
 
     let subscriptions = declare(&world, attempts_max);
     let mut hosts: BTreeMap<Key, Host> = BTreeMap::new();
@@ -135,20 +130,7 @@ fn component(world: &mut World) -> Component {
         // The dead-letter topic of this app is not its own to publish to.
         topic_scopes.protected.push("dead-a0".to_owned());
     }
-    Component {
-        name: "bus".into(),
-        kind: "pubsub.fake".into(),
-        version: "v1".into(),
-        properties: Vec::new(),
-        scopes: Vec::new(),
-        topic_scopes,
-        init_timeout: Duration::from_secs(5),
-        ignore_errors: false,
-        consumer_id: None,
-        network: Vec::new(),
-        plugin: None,
-        at: whimbrel_resources::Position::default(),
-    }
+    fakes::component(topic_scopes)
 }
 
 fn policies(world: &mut World) -> Policies {
@@ -178,16 +160,7 @@ fn declare(world: &Shared, attempts_max: Option<u32>) -> Vec<(Key, Arc<Subscript
         for topic in (0..topics).map(|topic| format!("t{topic}")) {
             let dead_letter_topic = (drawn.rng.u8(..5) > 1).then(|| format!("dead-{app}"));
             let max_unsettled = drawn.rng.u8(1..20).to_string();
-            let declared = Declared {
-                name: String::new(),
-                pubsub: "bus".into(),
-                topic: topic.clone(),
-                default_route: Some("/".into()),
-                dead_letter_topic: dead_letter_topic.clone(),
-                metadata: vec![("maxUnsettled".into(), max_unsettled)],
-                scopes: Vec::new(),
-                origin: Origin::Declarative,
-            };
+            let declared = fakes::declared(&topic, dead_letter_topic.as_deref(), &[("maxUnsettled", &max_unsettled)]);
             let queue = Queue {
                 entries: BTreeMap::new(),
                 changed: Arc::new(Notify::new()),
@@ -198,9 +171,7 @@ fn declare(world: &Shared, attempts_max: Option<u32>) -> Vec<(Key, Arc<Subscript
             };
             let key = (app.clone(), topic);
             drawn.queues.insert(key.clone(), queue);
-            let caller = Caller { app_id: Arc::from(app.as_str()) };
-            let (declared, group) = (Arc::new(declared), app.clone());
-            subscriptions.push((key, Arc::new(Subscription { declared, caller, group, handler: handler.clone() })));
+            subscriptions.push((key, Arc::new(fakes::subscription(declared, &app, handler.clone()))));
         }
     }
     subscriptions
@@ -323,9 +294,9 @@ async fn publish_all(world: Shared, topology: Arc<ArcSwap<Topology>>, which: u32
                 1 => Kind::Poison,
                 _ => Kind::Plain,
             };
-            world.published.insert(number, (kind, Instant::now()));
+            world.published.insert(number, kind);
             let topic = format!("t{}", world.rng.u8(..2));
-            request(topic, number, kind)
+            request(&topic, number, kind)
         };
         let published = crate::publish(&topology.load_full(), request).await;
         let mut world = world.lock();
@@ -336,22 +307,14 @@ async fn publish_all(world: Shared, topology: Arc<ArcSwap<Topology>>, which: u32
     }
 }
 
-fn request(topic: String, number: u32, kind: Kind) -> PublishRequest {
-    let mut metadata = vec![(NUMBER.to_owned(), number.to_string()), ("cloudevent.id".into(), format!("event-{number}"))];
-    match kind {
-        Kind::Plain => {}
-        Kind::Expiring => metadata.push(("ttlInSeconds".into(), "1".into())),
-        Kind::Poison => metadata.push(("rawPayload".into(), "true".into())),
-    }
-    PublishRequest {
-        caller: Caller { app_id: Arc::from("publisher") },
-        pubsub: "bus".into(),
-        topic,
-        data: "some text".into(),
-        content_type: None,
-        metadata,
-        trace: Trace::default(),
-    }
+fn request(topic: &str, number: u32, kind: Kind) -> PublishRequest {
+    let (number, id) = (number.to_string(), format!("event-{number}"));
+    let option = match kind {
+        Kind::Plain => ("x", "y"),
+        Kind::Expiring => ("ttlInSeconds", "1"),
+        Kind::Poison => ("rawPayload", "true"),
+    };
+    fakes::request(topic, "some text", &[(NUMBER, &number), ("cloudevent.id", &id), option])
 }
 
 /// Waits until nothing is left to do.

@@ -53,7 +53,7 @@ pub(super) type Key = (String, String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Plain,
-    /// Expires a second after it was published, at the latest.
+    /// Expires within a second.
     Expiring,
     /// No event, on a subscription that is not raw.
     Poison,
@@ -112,7 +112,7 @@ pub(super) struct World {
     next: u64,
     pub(super) handed: BTreeMap<u64, Handed>,
 
-    pub(super) published: BTreeMap<u32, (Kind, Instant)>,
+    pub(super) published: BTreeMap<u32, Kind>,
     stored: BTreeSet<u32>,
     pub(super) confirmed: BTreeSet<u32>,
     pub(super) succeeded: BTreeSet<(Key, u32)>,
@@ -303,10 +303,9 @@ impl World {
         self.violation(&format!("{number} was acknowledged by {key:?}, and nobody has it"));
     }
 
-    pub(super) fn expired(&self, number: u32) -> bool {
-        let published = self.published.get(&number);
-        // The expiration is cut to whole seconds.
-        published.is_some_and(|(kind, at)| *kind == Kind::Expiring && at.elapsed() + Duration::from_secs(1) >= Duration::from_secs(1))
+    fn expired(&self, number: u32) -> bool {
+        // A time to live of one second, cut to whole seconds, may be over at once.
+        self.published.get(&number) == Some(&Kind::Expiring)
     }
 
     /// What is still to be done for what was published with success. Poison without a dead-letter topic stays for ever.
@@ -315,7 +314,7 @@ impl World {
             queue.entries.values().map(move |entry| (key, queue, number_of(&entry.message)))
         });
         let stuck = |queue: &Queue, number: &u32| {
-            queue.dead_letter_topic.is_none() && self.published.get(number).is_some_and(|(kind, _)| *kind == Kind::Poison)
+            queue.dead_letter_topic.is_none() && self.published.get(number) == Some(&Kind::Poison)
         };
         queues.filter(|(_, queue, number)| !stuck(queue, number)).map(|(key, _, number)| format!("{key:?} {number}")).collect()
     }
