@@ -39,8 +39,6 @@ pub(crate) struct Settings {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
-    /// The group of every subscription, whatever the host says.
-    pub(crate) consumer_id: Option<String>,
     /// How often entries of dead consumers are looked for. None: never.
     pub(crate) claim_every: Option<Duration>,
     /// How long an entry may be left alone before another consumer claims it. None: for ever.
@@ -78,7 +76,6 @@ impl Settings {
             username,
             password: password.map(Secret),
             database: properties.number("redisDB", 0)?,
-            consumer_id: given(&properties, "consumerID"),
             claim_every: unless_zero(properties.duration("redeliverInterval", Duration::from_secs(15))?),
             lease: unless_zero(properties.duration("processingTimeout", Duration::from_secs(60))?),
             queue_depth: positive("queueDepth", 100)?,

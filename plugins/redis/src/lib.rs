@@ -128,7 +128,6 @@ impl Adapter for Redis {
         deliveries: DeliverySink,
     ) -> Result<RedisSubscription, Failure> {
         let hub = &self.hub;
-        let group = hub.settings.consumer_id.clone().unwrap_or(group);
         if topic.is_empty() || group.is_empty() || options.max_unsettled == 0 {
             return Err(Failure::Invalid("a subscription needs a topic, a group and room for one message".to_owned()));
         }
