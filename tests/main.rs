@@ -10,3 +10,6 @@ mod harness;
 mod api;
 mod delivery;
 mod security;
+
+mod examples;
+mod tidy;

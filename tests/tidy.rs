@@ -42,7 +42,8 @@ fn root() -> PathBuf {
 }
 
 fn tracked(suffix: &str) -> Vec<PathBuf> {
-    let output = Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()).output().unwrap();
+    let output =
+        Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let files: Vec<PathBuf> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
     assert!(files.len() > 50, "git lists only {} files", files.len());
@@ -60,7 +61,10 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &serde_json::Value| value["name"].as_str().unwrap().to_owned();
     let packages = metadata["packages"].as_array().unwrap();
-    packages.iter().map(|package| (text(package), package["dependencies"].as_array().unwrap().iter().map(text).collect())).collect()
+    packages
+        .iter()
+        .map(|package| (text(package), package["dependencies"].as_array().unwrap().iter().map(text).collect()))
+        .collect()
 }
 
 #[test]
@@ -68,7 +72,8 @@ fn dependencies_point_one_way() {
     let dependencies = dependencies();
     for (package, names) in &dependencies {
         let ours: Vec<&String> = names.iter().filter(|name| dependencies.contains_key(*name)).collect();
-        let (_, allowed) = EDGES.iter().find(|(name, _)| name == package).unwrap_or_else(|| panic!("{package} is not in the table"));
+        let (_, allowed) =
+            EDGES.iter().find(|(name, _)| name == package).unwrap_or_else(|| panic!("{package} is not in the table"));
         for name in ours {
             assert!(allowed.contains(&name.as_str()), "{package} must not depend on {name}");
         }
@@ -95,7 +100,8 @@ fn files_say_what_they_are_and_stay_small() {
     let mut problems = Vec::new();
     for file in tracked(".rs") {
         let text = fs::read_to_string(root().join(&file)).unwrap();
-        let is_test = file.starts_with("tests") || file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
+        let is_test =
+            file.starts_with("tests") || file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
         if !is_test && !text.starts_with("//!") {
             problems.push(format!("{} does not open with `//!`", file.display()));
         }
@@ -108,7 +114,18 @@ fn files_say_what_they_are_and_stay_small() {
 
 #[test]
 fn the_top_level_is_as_designed() {
-    let allowed = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "LICENSE", "README.md", "host", "wit", "plugins", "examples", "tests"];
+    let allowed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain.toml",
+        "LICENSE",
+        "README.md",
+        "host",
+        "wit",
+        "plugins",
+        "examples",
+        "tests",
+    ];
     for file in tracked("") {
         let top = file.iter().next().unwrap().to_string_lossy().into_owned();
         assert!(top.starts_with('.') || allowed.contains(&top.as_str()), "{} is outside the layout", file.display());
@@ -143,7 +160,9 @@ fn a_leaf_never_names_a_sibling_leaf() {
 /// Only `settle` acts on a delivery.
 #[test]
 fn only_settle_finishes_a_delivery() {
-    for file in tracked(".rs").into_iter().filter(|file| file.starts_with("host/pubsub/src") && !file.ends_with("tests.rs")) {
+    for file in
+        tracked(".rs").into_iter().filter(|file| file.starts_with("host/pubsub/src") && !file.ends_with("tests.rs"))
+    {
         let text = fs::read_to_string(root().join(&file)).unwrap();
         let acts = text.contains(".finish(") || text.contains(".hold()");
         assert!(!acts || file.ends_with("settle.rs"), "{} settles a delivery", file.display());

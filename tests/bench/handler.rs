@@ -12,7 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use whimbrel::pubsub::{
-    Broker, Caller, Environment, Handler, HandlerJob, Outcome, PublishRequest, Subscription, Topology, Trace, deliver, publish,
+    Broker, Caller, Environment, Handler, HandlerJob, Outcome, PublishRequest, Subscription, Topology, Trace, deliver,
+    publish,
 };
 use whimbrel::resources::{HandlerLimits, Origin, Policies, Subscription as Declared};
 use whimbrel::wasm::{HandlerSettings, Loader, Plugin, start_handler};
@@ -53,7 +54,12 @@ pub fn measure() {
 fn start(broker: &str, handler: &str, port: u16) -> [f64; 3] {
     let port = port.to_string();
     let program = std::env::current_exe().unwrap();
-    let output = Command::new("taskset").args(["-c", "0"]).arg(program).args(["handle", broker, handler, &port]).output().unwrap();
+    let output = Command::new("taskset")
+        .args(["-c", "0"])
+        .arg(program)
+        .args(["handle", broker, handler, &port])
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -101,7 +107,9 @@ async fn run(redis: bool, component_handler: bool, port: u16) -> [f64; 3] {
     let (receiver, queue) = Handler::new();
     tokio::spawn(receive(queue, Arc::clone(&orders)));
     let run = std::process::id();
-    for (topic, app, handler) in [(format!("orders-{run}"), "enricher", enricher), ("orders-enriched".to_owned(), "shipping", receiver)] {
+    for (topic, app, handler) in
+        [(format!("orders-{run}"), "enricher", enricher), ("orders-enriched".to_owned(), "shipping", receiver)]
+    {
         subscribe(&topology, topic, &format!("{app}-{run}"), handler).await;
     }
     load(&topology, &format!("orders-{run}"), &orders, RUN / 4, 0).await;
@@ -111,11 +119,16 @@ async fn run(redis: bool, component_handler: bool, port: u16) -> [f64; 3] {
     let used = (cpu::own() - before).as_secs_f64();
     let mut latencies = orders.lock().unwrap().latencies.split_off(0);
     latencies.sort_unstable();
-    [used / count as f64, load::percentile(&latencies, 0.5).as_secs_f64(), load::percentile(&latencies, 0.99).as_secs_f64()]
+    [
+        used / count as f64,
+        load::percentile(&latencies, 0.5).as_secs_f64(),
+        load::percentile(&latencies, 0.99).as_secs_f64(),
+    ]
 }
 
 async fn broker(redis: bool, port: u16) -> (Loader, Broker) {
-    let properties = if redis { vec![("redisHost", format!("127.0.0.1:{port}"))] } else { vec![("mode", "queue".to_owned())] };
+    let properties =
+        if redis { vec![("redisHost", format!("127.0.0.1:{port}"))] } else { vec![("mode", "queue".to_owned())] };
     sandboxed(if redis { "pubsub.redis" } else { "pubsub.in-memory" }, &properties, port, 512).await
 }
 
@@ -180,7 +193,13 @@ async fn receive(mut queue: mpsc::Receiver<HandlerJob>, orders: Arc<Mutex<Orders
 }
 
 /// Publishes orders at the rate for a while and waits until each has come back. How many there were.
-async fn load(topology: &Arc<ArcSwap<Topology>>, topic: &str, orders: &Arc<Mutex<Orders>>, duration: Duration, from: u64) -> u64 {
+async fn load(
+    topology: &Arc<ArcSwap<Topology>>,
+    topic: &str,
+    orders: &Arc<Mutex<Orders>>,
+    duration: Duration,
+    from: u64,
+) -> u64 {
     orders.lock().unwrap().latencies.clear();
     let count = duration.as_millis() as u64 * RATE / 1000;
     let mut clock = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));

@@ -29,7 +29,8 @@ pub fn host(resources: &str) -> Host {
     std::fs::write(folder.path().join("resources/all.yaml"), resources).unwrap();
     let log = folder.path().join("log");
     let path = folder.path().join("resources");
-    let arguments = ["host", "--app-id", "me", "--dapr-http-port", "0", "--dapr-listen-addresses", "127.0.0.1", "--resources-path"];
+    let arguments =
+        ["host", "--app-id", "me", "--dapr-http-port", "0", "--dapr-listen-addresses", "127.0.0.1", "--resources-path"];
     let server = cpu::start(&[&arguments[..], &[path.to_str().unwrap()]].concat(), &log, &[]);
     let address = cpu::announced(&log, "listening http=");
     ready(&address);
@@ -72,7 +73,16 @@ pub fn measure() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     table::head(
         "Publish over HTTP, 1 KiB of JSON, server pinned to one core",
-        &["server", "connections", "CPU a request", "requests/s", "p50", "p99", "CPU, to bare axum", "requests/s, to bare axum"],
+        &[
+            "server",
+            "connections",
+            "CPU a request",
+            "requests/s",
+            "p50",
+            "p99",
+            "CPU, to bare axum",
+            "requests/s, to bare axum",
+        ],
     );
     let log = tempfile::NamedTempFile::new().unwrap().into_temp_path().to_path_buf();
     let bare = cpu::start(&["bare"], &log, &[]);
@@ -82,7 +92,11 @@ pub fn measure() {
     let streams = host(&redis_resource(&redis));
     for (connections, rate) in [(32, None), (1, None), (16, Some(2000.0))] {
         let name = rate.map_or_else(|| connections.to_string(), |rate: f64| format!("{connections} at {rate}/s"));
-        let servers = [("bare axum", &bare, &bare_address), ("in-memory", &memory.server, &memory.address), ("Redis", &streams.server, &streams.address)];
+        let servers = [
+            ("bare axum", &bare, &bare_address),
+            ("in-memory", &memory.server, &memory.address),
+            ("Redis", &streams.server, &streams.address),
+        ];
         // The servers take turns within each round, so that a drift of the machine hits all alike.
         let mut rounds: [Vec<(Seen, Duration)>; 3] = Default::default();
         for _ in 0..ROUNDS {

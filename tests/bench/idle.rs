@@ -14,7 +14,10 @@ const IN_MEMORY: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata
 
 pub fn measure() {
     let redis = RedisServer::start();
-    table::head("Idle and start, one adapter, compiled code cached", &["adapter", "ready after", "memory (PSS)", "CPU a minute"]);
+    table::head(
+        "Idle and start, one adapter, compiled code cached",
+        &["adapter", "ready after", "memory (PSS)", "CPU a minute"],
+    );
     for (name, resources) in [("in-memory", IN_MEMORY.to_owned()), ("Redis", http::redis_resource(&redis))] {
         // The first start may compile.
         drop(http::host(&resources));

@@ -4,7 +4,12 @@
 //! Server processes are pinned to one core, the load (and a broker) to the other. CPU is the server process's own
 //! (`/proc/PID/stat`), or this process's where both sides run in it.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a measurement stops at the first surprise, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement stops at the first surprise, and prints"
+)]
 
 mod bare;
 mod cpu;
@@ -13,8 +18,8 @@ mod http;
 mod idle;
 mod load;
 mod native;
-mod redis_server;
 mod redis_publish;
+mod redis_server;
 mod table;
 
 fn main() {

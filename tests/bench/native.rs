@@ -18,7 +18,10 @@ pub async fn run(port: u16, mut queue: mpsc::Receiver<BrokerJob>, batch_max: usi
     let property = |name: &str, value: String| Property { name: name.to_owned(), value };
     let config = Config {
         name: "native".to_owned(),
-        properties: vec![property("redisHost", format!("127.0.0.1:{port}")), property("maxLenApprox", "10000".to_owned())],
+        properties: vec![
+            property("redisHost", format!("127.0.0.1:{port}")),
+            property("maxLenApprox", "10000".to_owned()),
+        ],
         instance: "native".to_owned(),
     };
     let (status, _news) = StatusSink::channel();

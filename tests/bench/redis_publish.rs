@@ -39,7 +39,16 @@ pub fn measure() {
     let redis = RedisServer::start();
     table::head(
         "Publish to Redis, 1 KiB, the publisher's process pinned to one core",
-        &["publishers", "side", "CPU a message", "messages/s", "p50", "p99", "CPU, to native", "CPU, to the redis crate"],
+        &[
+            "publishers",
+            "side",
+            "CPU a message",
+            "messages/s",
+            "p50",
+            "p99",
+            "CPU, to native",
+            "CPU, to the redis crate",
+        ],
     );
     for publishers in [1, 16, 64, 256] {
         let mut rounds: Vec<Vec<Figures>> = SIDES.iter().map(|_| Vec::new()).collect();
@@ -68,8 +77,14 @@ pub fn measure() {
 }
 
 fn start(side: &str, publishers: usize, batch: usize, port: u16) -> Figures {
-    let arguments = ["publish", side, &publishers.to_string(), &batch.to_string(), &port.to_string()].map(str::to_owned);
-    let output = Command::new("taskset").args(["-c", "0"]).arg(std::env::current_exe().unwrap()).args(arguments).output().unwrap();
+    let arguments =
+        ["publish", side, &publishers.to_string(), &batch.to_string(), &port.to_string()].map(str::to_owned);
+    let output = Command::new("taskset")
+        .args(["-c", "0"])
+        .arg(std::env::current_exe().unwrap())
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
@@ -136,6 +151,7 @@ pub async fn sandboxed(kind: &str, properties: &[(&str, String)], port: u16, bat
         grants,
         open_wait: Duration::from_secs(10),
         batch_messages_max: Some(u32::try_from(batch).unwrap()),
+        trap_every: None,
     };
     let mut state = start_broker(&loader, &plugin, &broker, queue, settings).unwrap();
     state.wait_for(|state| *state == BrokerState::Ready).await.unwrap();

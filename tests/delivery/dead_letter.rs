@@ -36,8 +36,8 @@ impl Shop {
     }
 }
 
-/// An app that answers so has this event in the dead-letter topic after one attempt, as it was stored.
-fn check(reply: Reply) -> Result<()> {
+/// An app that answers so has this event in the dead-letter topic, as it was stored, after so many requests.
+fn check(reply: Reply, requests: std::ops::RangeInclusive<usize>) -> Result<()> {
     run(async |test| {
         let shop = Shop::open(test, &[]).await?;
         shop.app.plan("/in", [reply]);
@@ -48,34 +48,36 @@ fn check(reply: Reply) -> Result<()> {
         let stored = shop.redis.entries("t").await?;
         assert_eq!(stored.first().context("the original")?.data, dead.data, "the very bytes");
         shop.acknowledged().await?;
-        assert_eq!(shop.app.seen_on("/in").len(), 1, "no policy: one attempt");
+        let seen = shop.app.seen_on("/in").len();
+        assert!(requests.contains(&seen), "{seen} requests, and no policy");
         Ok(())
     })
 }
 
 #[test]
 fn dropped() -> Result<()> {
-    check(Reply::word("DROP"))
+    check(Reply::word("DROP"), 1..=1)
 }
 
 #[test]
 fn not_found() -> Result<()> {
-    check(Reply::status(404))
+    check(Reply::status(404), 1..=1)
 }
 
 #[test]
 fn failed_without_a_policy() -> Result<()> {
-    check(Reply::status(503))
+    check(Reply::status(503), 1..=1)
 }
 
 #[test]
 fn asked_for_retry_without_a_policy() -> Result<()> {
-    check(Reply::word("RETRY"))
+    check(Reply::word("RETRY"), 1..=1)
 }
 
 #[test]
 fn cut_off_by_the_app_without_a_policy() -> Result<()> {
-    check(Reply::Cut)
+    // A connection that was idle may have been closed at that very moment: then the request goes out once more.
+    check(Reply::Cut, 1..=2)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,11 +11,15 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::until;
 
 /// The most bytes that are read at once. Small, so that a cut falls inside of what was written in one piece.
 const CHUNK_BYTES_MAX: usize = 4096;
+
+/// How long answers are thrown away, at most: whoever waits for one soon has nothing more to ask.
+const SWALLOW_MAX: Duration = Duration::from_millis(250);
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +51,8 @@ pub(crate) enum Mode {
     /// Cuts the connection that carries the byte after so many of them that way (all connections counted together),
     /// then passes again.
     CutAfter(Toward, u64, Cut),
-    /// Throws away so many bytes toward the client, then resets every connection and passes again: what was asked was
-    /// done, and the answer is lost.
+    /// Throws away so many bytes toward the client, or what comes within [`SWALLOW_MAX`] from the first of them, then
+    /// resets every connection and passes again: what was asked was done, and the answer is lost.
     Swallow(u64),
     /// Replaces every byte toward the client by another.
     Garbage,
@@ -76,6 +81,8 @@ pub(crate) struct Counts {
     pub(crate) open: usize,
     /// Cuts, swallows included.
     pub(crate) cuts: u64,
+    /// When the first byte of the present swallow was thrown away.
+    swallowing_since: Option<Instant>,
 }
 
 impl Proxy {
@@ -111,7 +118,10 @@ impl Proxy {
     pub(crate) async fn strike(&self, mode: Mode) -> Result<()> {
         let before = self.counts().cuts;
         self.set(mode);
-        let cut = until("the proxy to cut a connection", async || (self.counts().cuts > before).then_some(()));
+        let cut = until("the proxy to cut a connection", async || {
+            self.shared.end_long_swallow();
+            (self.counts().cuts > before).then_some(())
+        });
         match cut.await {
             Ok(()) => Ok(()),
             Err(late) => bail!("{late} ({mode:?}, {:?})", self.counts()),
@@ -135,13 +145,34 @@ impl Shared {
         let mut judgement = Judgement::Forward;
         self.mode.send_if_modified(|mode| {
             judgement = judge(mode, toward, bytes);
-            if matches!(judgement, Judgement::Cut { .. }) {
-                self.counts().cuts += 1;
+            match judgement {
+                Judgement::Cut { .. } => self.count_cut(),
+                Judgement::Discard => {
+                    self.counts().swallowing_since.get_or_insert_with(Instant::now);
+                }
+                _ => {}
             }
             // Whoever waits for a mode waits for one that a test sets, or for the end of a strike.
             matches!(judgement, Judgement::Cut { .. })
         });
         judgement
+    }
+}
+
+impl Shared {
+    fn count_cut(&self) {
+        let mut counts = self.counts();
+        counts.cuts += 1;
+        counts.swallowing_since = None;
+    }
+
+    fn end_long_swallow(&self) {
+        let since = self.counts().swallowing_since;
+        if since.is_some_and(|since| since.elapsed() > SWALLOW_MAX) {
+            self.mode.send_replace(Mode::Pass);
+            self.count_cut();
+            self.reset_all.send_modify(|times| *times += 1);
+        }
     }
 }
 

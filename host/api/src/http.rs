@@ -8,9 +8,7 @@ mod route;
 mod trace;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -37,39 +35,17 @@ const HEAD_SLACK_BYTES: u64 = 4096;
 /// What a header costs besides its name and value, bytes: `: ` and the end of the line.
 const HEADER_OVERHEAD_BYTES: usize = 4;
 
-/// How often a failed publish is worth a warning; the others in between are debug lines.
-const WARNING_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The doors and what all requests share.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) doors: Arc<Doors>,
     bodies: Semaphore,
     extended: Mutex<BTreeMap<String, String>>,
-    started: Instant,
-    /// Milliseconds from `started` to the moment when a failed publish may be warned of again.
-    quiet_until: AtomicU64,
 }
 
 impl Api {
     pub(crate) fn new(doors: Arc<Doors>) -> Self {
-        Self {
-            doors,
-            bodies: Semaphore::new(body::BUDGET_KIB),
-            extended: Mutex::default(),
-            started: Instant::now(),
-            quiet_until: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether it is time for a warning; at most one in [`WARNING_INTERVAL`].
-    fn may_warn(&self) -> bool {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let now = millis(self.started.elapsed());
-        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
-        let next = now + millis(WARNING_INTERVAL);
-        now >= quiet_until
-            && self.quiet_until.compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB), extended: Mutex::default() }
     }
 }
 

@@ -164,8 +164,9 @@ impl Context {
         let before = course.attempt;
         loop {
             course.attempt = before.saturating_add(attempts.number());
-            if attempts.number() > 1 {
-                // If the adapter is lost during this attempt, the message comes again before it has ended.
+            if course.attempt > delivery.count.unwrap_or(1) {
+                // If the adapter is lost now, the message comes again before this attempt has ended, and the broker's count
+                // alone would give its number a second time.
                 self.ledger.note(&delivery.id, course.attempt);
             }
             info.attempt = course.attempt;
@@ -203,6 +204,7 @@ impl Context {
             return Disposition::Hold;
         }
         let wait = retry_wait(course.attempt.max(delivery.count.unwrap_or(1)));
+        self.ledger.take_back(&delivery.id, course.attempt);
         course.attempt = course.attempt.saturating_sub(1);
         Disposition::RetryAfter(wait, Reason::HandlerGone)
     }

@@ -43,7 +43,7 @@ impl Event {
     ///
     /// # Errors
     /// It is not a JSON object; the text says why.
-    pub(crate) fn structured(body: Bytes, metadata: &Metadata) -> Result<Self, String> {
+    pub fn structured(body: Bytes, metadata: &Metadata) -> Result<Self, String> {
         // A body with a broken character in it is delivered as it is; the attributes are those of a tolerant reader.
         let text = match std::str::from_utf8(&body) {
             Ok(_) => body.clone(),

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::broker::{Broker, Message};
 use crate::delivery::Reason;
 use crate::error::{BrokerError, SettleError};
@@ -46,20 +48,20 @@ macro_rules! tell {
 /// A message is on its way to the broker.
 pub(crate) fn publishing(broker: &Broker, message: &Message) {
     if tracing::enabled!(tracing::Level::TRACE) {
-        let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(message));
+        let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(&message.data));
         tracing::trace!(pubsub, topic, event_id, "publishing");
     }
 }
 
 /// One try to publish failed, and another follows.
 pub(crate) fn publish_retried(broker: &Broker, message: &Message, error: &BrokerError, wait: Duration) {
-    let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(message));
+    let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(&message.data));
     tracing::warn!(pubsub, topic, event_id, %error, ?wait, "publishing failed and is tried again");
 }
 
 /// A message could not be published; its publisher is told.
-pub(crate) fn publish_failed(broker: &Broker, topic: &str, error: &BrokerError) {
-    tracing::warn!(pubsub = broker.declared.name, topic, %error, "publishing failed");
+pub(crate) fn publish_failed(broker: &Broker, topic: &str, data: &Bytes, error: &BrokerError) {
+    tracing::warn!(pubsub = broker.declared.name, topic, event_id = event_id(data), %error, "publishing failed");
 }
 
 /// The subscriber has it, and the broker knows.
@@ -137,8 +139,7 @@ pub(crate) fn feed_lost(subscription: &Subscription, error: &BrokerError) {
     tracing::warn!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "the subscription was lost");
 }
 
-/// The id of the event in a message that is no delivery. Looks into the bytes: for the rare line only.
-fn event_id(message: &Message) -> String {
-    let event = Event::structured(message.data.clone(), &message.metadata);
-    event.map(|event| event.id().to_owned()).unwrap_or_default()
+/// The id of the event in a message that is no delivery; empty if it is no event. Looks into the bytes: for rare lines only.
+fn event_id(data: &Bytes) -> String {
+    Event::structured(data.clone(), &Vec::new()).map(|event| event.id().to_owned()).unwrap_or_default()
 }

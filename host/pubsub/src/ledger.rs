@@ -28,9 +28,19 @@ impl Ledger {
         self.with(|generations| generations.get(id)).map_or(by_broker, |noted| noted.max(by_broker))
     }
 
-    /// Notes the attempts of a message that comes back, or is about to have another.
+    /// Notes the attempts of a message that comes back, or may come back while this one is made. A course of the same
+    /// message that began earlier and ends later lowers nothing.
     pub(crate) fn note(&self, id: &str, attempts: u32) {
-        self.with(|generations| generations.put(id, attempts));
+        self.with(|generations| generations.put(id, generations.get(id).unwrap_or(0).max(attempts)));
+    }
+
+    /// Takes an attempt back that is not charged, unless a later one was made.
+    pub(crate) fn take_back(&self, id: &str, attempt: u32) {
+        self.with(|generations| {
+            if generations.get(id) == Some(attempt) {
+                generations.put(id, attempt.saturating_sub(1));
+            }
+        });
     }
 
     /// Forgets a message that is done with.

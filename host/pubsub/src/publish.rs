@@ -59,8 +59,9 @@ pub(crate) async fn store(
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, &topic) {
         return Err(PublishError::Forbidden { topic: topic.as_ref().to_owned(), app_id: caller.app_id.as_ref().to_owned() });
     }
+    let data = message.data.clone();
     attempts(topology, broker, message).await.map_err(|error| {
-        events::publish_failed(broker, &topic, &error);
+        events::publish_failed(broker, &topic, &data, &error);
         PublishError::Broker { topic: topic.as_ref().to_owned(), pubsub: broker.declared.name.clone(), error }
     })
 }

@@ -59,6 +59,8 @@ pub struct BrokerSettings {
     pub open_wait: Duration,
     /// Messages in one publish call, if fewer than the adapter takes. For measurements.
     pub batch_messages_max: Option<u32>,
+    /// Traps the adapter after so many epoch ticks of its running, wherever it is then. For tests of what survives.
+    pub trap_every: Option<u64>,
 }
 
 /// How a broker stands.
@@ -178,7 +180,7 @@ impl Supervisor {
     async fn instance(&self, queue: &mut mpsc::Receiver<BrokerJob>) -> Result<End, String> {
         let data = State::new(&self.settings.name, Arc::clone(&self.grants), MEMORY_BYTES_MAX);
         let last_words = data.last_words.clone();
-        let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX);
+        let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX, self.settings.trap_every);
         let shared = Shared { features: &self.features, settings: &self.settings, state: &self.state, busy };
         let life = async {
             let guest = self.pre.instantiate_async(&mut store).await?;

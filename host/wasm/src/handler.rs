@@ -141,7 +141,7 @@ impl Pool {
             topology: Arc::clone(&self.settings.topology),
             trace: Trace::default(),
         };
-        let (mut store, busy) = state::store(&self.engines.handlers, data, self.settings.limits.deadline);
+        let (mut store, busy) = state::store(&self.engines.handlers, data, self.settings.limits.deadline, None);
         let words = store.data().state.last_words.clone();
         let starting = Ticking { ticker: &self.engines.ticker, future: Box::pin(self.pre.instantiate_async(&mut store)) };
         match tokio::time::timeout(self.settings.limits.deadline, starting).await {

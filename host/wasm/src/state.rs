@@ -62,15 +62,24 @@ impl BusyTicks {
 
 /// Makes a store that interrupts its guest once it has kept the worker from its turn for longer than `busy_max`. Until
 /// then it lets other tasks of the host's threads run at each tick.
-pub(crate) fn store<T: AsMut<State> + Send + 'static>(engine: &Engine, data: T, busy_max: Duration) -> (Store<T>, BusyTicks) {
+///
+/// `trap_every`: a trap after so many ticks all the same, wherever the guest is then. Tests of what survives ask for it.
+pub(crate) fn store<T: AsMut<State> + Send + 'static>(
+    engine: &Engine,
+    data: T,
+    busy_max: Duration,
+    trap_every: Option<u64>,
+) -> (Store<T>, BusyTicks) {
     let mut store = Store::new(engine, data);
     store.limiter(|data| &mut data.as_mut().limits);
     let busy = store.data_mut().as_mut().busy.clone();
     let ticks = Arc::clone(&busy.0);
     let ticks_max = u64::try_from(busy_max.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX);
+    let mut until_trap = trap_every;
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        if ticks.fetch_add(1, Ordering::Relaxed) >= ticks_max {
+        until_trap = until_trap.map(|left| left.saturating_sub(1));
+        if until_trap == Some(0) || ticks.fetch_add(1, Ordering::Relaxed) >= ticks_max {
             return Ok(UpdateDeadline::Interrupt);
         }
         Ok(UpdateDeadline::Yield(1))

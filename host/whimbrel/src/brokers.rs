@@ -127,6 +127,7 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
         grants,
         open_wait: component.init_timeout,
         batch_messages_max: None,
+        trap_every: std::env::var("WHIMBREL_TRAP_ADAPTERS_EVERY").ok().and_then(|ticks| ticks.parse().ok()),
     }
 }
 

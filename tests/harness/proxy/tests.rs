@@ -86,6 +86,18 @@ fn swallows_the_answer_then_resets() -> Result<()> {
 }
 
 #[test]
+fn swallows_no_longer_than_it_may_when_nothing_more_comes() -> Result<()> {
+    run(async |_| {
+        let proxy = Proxy::start(echo().await?).await?;
+        let (struck, exchanged) = tokio::join!(proxy.strike(Mode::Swallow(1_000_000)), exchange(&proxy, 100));
+        struck?;
+        let (back, broke) = exchanged?;
+        assert_eq!((back.len(), broke), (0, true));
+        Ok(())
+    })
+}
+
+#[test]
 fn refuses() -> Result<()> {
     check(Mode::Refuse, 0, true)
 }

@@ -92,11 +92,7 @@ fn refuse_body(api: &Api, head: &Parts, pubsub: &str, topic: String, error: Body
 
 fn refuse_publish(api: &Api, head: &Parts, error: &PublishError) -> Answer {
     let app_id = &*api.doors.caller.app_id;
-    if matches!(error, PublishError::Broker { .. }) && api.may_warn() {
-        tracing::warn!(app_id, %error, "publish failed");
-    } else {
-        tracing::debug!(app_id, %error, "publish failed");
-    }
+    tracing::debug!(app_id, %error, "a publish was refused");
     let metadata = head.uri.query().map_or_else(Vec::new, metadata);
     let pubsub = asked_pubsub(head);
     refuse(&error::publish(error, Asked { app_id, pubsub: &pubsub, metadata: &metadata }))

@@ -1,1 +1,377 @@
-//! tests
+//! Tests of the delivery spine on the real channels with paused time: what becomes of each outcome, subscribing, and
+//! stopping in good order. Everything at once is in `simulation`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use whimbrel_resources::{Backoff, Policies, Policy, Retry, TopicScopes};
+
+use super::*;
+use crate::{Arrived, Broker, BrokerError, BrokerJob, Feed, FeedJob, Handler, HandlerJob, Message, SubscribeJob, Verdict, fakes};
+
+/// The far ends of everything the spine touches.
+struct Ends {
+    broker: mpsc::Receiver<BrokerJob>,
+    handler: mpsc::Receiver<HandlerJob>,
+    ready: oneshot::Receiver<()>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A live feed's far ends.
+struct FarFeed {
+    deliveries: mpsc::Sender<Vec<Arrived>>,
+    jobs: mpsc::Receiver<FeedJob>,
+}
+
+fn spine(scopes: TopicScopes, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
+    let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
+    let (handle, handler) = Handler::new();
+    let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
+    let subscription = Arc::new(fakes::subscription(declared, "me", handle));
+    let (tell, ready) = oneshot::channel();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(deliver(subscription, topology, tell, stop.clone()));
+    Ends { broker, handler, ready, stop, task }
+}
+
+fn plain() -> Ends {
+    spine(TopicScopes::default(), Policies::default(), fakes::declared("t", None, &[]))
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(120), future).await.expect("it takes too long")
+}
+
+impl Ends {
+    async fn subscribed(&mut self) -> SubscribeJob {
+        match soon(self.broker.recv()).await {
+            Some(BrokerJob::Subscribe(job)) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn feed(&mut self) -> FarFeed {
+        let job = self.subscribed().await;
+        let (deliveries, near) = mpsc::channel(16);
+        let (near_jobs, jobs) = mpsc::channel(16);
+        let (_, ended) = oneshot::channel();
+        job.reply.send(Ok(Feed { deliveries: near, jobs: near_jobs, ended })).expect("somebody waits");
+        FarFeed { deliveries, jobs }
+    }
+
+    async fn attempt(&mut self) -> HandlerJob {
+        soon(self.handler.recv()).await.expect("an attempt")
+    }
+
+    /// Answers attempts in turn, and gives what the handler was told: attempt, and whether it is the last.
+    async fn answer(&mut self, answers: &[Result<Outcome, HandlerError>]) -> Vec<(u32, bool)> {
+        let mut told = Vec::new();
+        for answer in answers {
+            let job = self.attempt().await;
+            told.push((job.info.attempt, job.info.last_attempt));
+            job.reply.send(answer.clone()).expect("somebody waits");
+        }
+        told
+    }
+}
+
+impl FarFeed {
+    async fn deliver(&self, arrived: Arrived) {
+        self.deliveries.send(vec![arrived]).await.expect("the spine takes it");
+    }
+
+    async fn verdict(&mut self) -> (u64, Verdict) {
+        match soon(self.jobs.recv()).await {
+            Some(FeedJob::Settle { token, verdict, reply }) => {
+                reply.send(Ok(())).expect("somebody waits");
+                (token, verdict)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn constant(max_retries: u32, timeout: Option<Duration>) -> Policies {
+    let retry = Retry { backoff: Backoff::Constant(Duration::from_secs(1)), max_retries: Some(max_retries) };
+    fakes::policies(Policy { timeout, retry: Some(retry) })
+}
+
+fn retry(seconds: u64) -> Verdict {
+    Verdict::Retry(Duration::from_secs(seconds))
+}
+
+/// One delivery without a dead-letter topic: the verdict after these answers.
+async fn check(policies: Policies, answers: &[Result<Outcome, HandlerError>], expect: Verdict, told: &[(u32, bool)]) {
+    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", Some(1))).await;
+    assert_eq!(ends.answer(answers).await, told, "{answers:?}");
+    assert_eq!(feed.verdict().await, (1, expect), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_becomes_a_verdict() {
+    let none = Policies::default;
+    check(none(), &[Ok(Outcome::Success)], Verdict::Ack, &[(1, true)]).await;
+    check(none(), &[Ok(Outcome::Drop)], Verdict::Ack, &[(1, true)]).await;
+    check(none(), &[Ok(Outcome::Retry)], retry(1), &[(1, true)]).await;
+    check(none(), &[Err(HandlerError::Status(500))], retry(1), &[(1, true)]).await;
+    check(none(), &[Err(HandlerError::Lost("trap".into()))], retry(1), &[(1, true)]).await;
+    let failed = || Err(HandlerError::Failed("x".into()));
+    check(constant(2, None), &[failed(), Ok(Outcome::Success)], Verdict::Ack, &[(1, false), (2, false)]).await;
+    check(constant(2, None), &[failed(), Ok(Outcome::Drop)], Verdict::Ack, &[(1, false), (2, false)]).await;
+    let three = [(1, false), (2, false), (3, true)];
+    check(constant(2, None), &[failed(), Ok(Outcome::Retry), failed()], retry(4), &three).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_takes_too_long_has_failed() {
+    let mut ends = spine(TopicScopes::default(), constant(1, Some(Duration::from_secs(3))), fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    let first = ends.attempt().await;
+    let begun = Instant::now();
+    let second = ends.attempt().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(3 + 1));
+    assert!(first.reply.is_closed(), "nobody waits for the first any more");
+    second.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_counted_across_redeliveries() {
+    let mut ends = spine(TopicScopes::default(), constant(1, None), fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    let failed = || Err(HandlerError::Failed("x".into()));
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    assert_eq!(ends.answer(&[failed(), failed()]).await, [(1, false), (2, true)]);
+    assert_eq!(feed.verdict().await, (1, retry(2)));
+    feed.deliver(fakes::arrived(2, "m", None)).await;
+    assert_eq!(ends.answer(&[failed(), Ok(Outcome::Success)]).await, [(3, false), (4, true)]);
+    assert_eq!(feed.verdict().await, (2, Verdict::Ack));
+    feed.deliver(fakes::arrived(3, "from another process", Some(5))).await;
+    assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [(5, false)]);
+    assert_eq!(feed.verdict().await, (3, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_ended_is_nobodys_fault() {
+    let declared = fakes::declared("t", Some("dead"), &[]);
+    let mut ends = spine(TopicScopes::default(), Policies::default(), declared);
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    drop(ends.attempt().await);
+    assert_eq!(feed.verdict().await, (1, retry(1)), "not dead-lettered");
+    feed.deliver(fakes::arrived(2, "m", None)).await;
+    assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [(1, true)], "not charged");
+}
+
+/// One delivery with a dead-letter topic that takes it.
+async fn check_dead_letter(arrived: Arrived, answers: &[Result<Outcome, HandlerError>]) {
+    let mut ends = spine(TopicScopes::default(), Policies::default(), fakes::declared("t", Some("dead"), &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(arrived.clone()).await;
+    ends.answer(answers).await;
+    let Some(BrokerJob::Publish(job)) = soon(ends.broker.recv()).await else { panic!("no dead letter") };
+    let mut expect = arrived.message.clone();
+    expect.topic = Arc::from("dead");
+    expect.metadata.push(("pubsubName".into(), "bus".into()));
+    assert_eq!(job.messages, [expect]);
+    assert!(feed.jobs.try_recv().is_err(), "not acknowledged before it is confirmed");
+    job.reply.send(vec![Ok(())]).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (arrived.token, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_dead_lettered_as_it_came() {
+    let arrived = || fakes::arrived(1, "m", None);
+    let with = |data: &'static str| Arrived { message: Message { data: data.into(), ..arrived().message }, ..arrived() };
+    check_dead_letter(arrived(), &[Ok(Outcome::Drop)]).await;
+    check_dead_letter(arrived(), &[Ok(Outcome::Retry)]).await;
+    check_dead_letter(arrived(), &[Err(HandlerError::Timeout)]).await;
+    check_dead_letter(arrived(), &[Err(HandlerError::Lost("trap".into()))]).await;
+    check_dead_letter(with("no event"), &[]).await;
+    check_dead_letter(with(r#"{"expiration":"2001-01-01T00:00:00Z"}"#), &[]).await;
+}
+
+/// One delivery that reaches no handler.
+async fn check_unseen(declared: whimbrel_resources::Subscription, data: &'static str, topic: &str, expect: Verdict) {
+    let scopes = TopicScopes { protected: vec!["secret".into()], ..TopicScopes::default() };
+    let mut ends = spine(scopes, Policies::default(), declared);
+    let mut feed = ends.feed().await;
+    let mut arrived = fakes::arrived(1, "m", None);
+    arrived.message = Message { data: data.into(), topic: Arc::from(topic), ..arrived.message };
+    feed.deliver(arrived).await;
+    assert_eq!(feed.verdict().await, (1, expect), "{data} {topic}");
+    assert!(ends.handler.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_handler_may_or_can_have_reaches_none() {
+    let declared = || fakes::declared("t", None, &[]);
+    let unrouted = || whimbrel_resources::Subscription { default_route: None, ..declared() };
+    check_unseen(declared(), "no event", "t", retry(1)).await;
+    check_unseen(declared(), r#"{"expiration":"2001-01-01T00:00:00Z"}"#, "t", Verdict::Ack).await;
+    check_unseen(unrouted(), "{}", "t", Verdict::Ack).await;
+    check_unseen(declared(), "{}", "secret", Verdict::Ack).await;
+    check_unseen(fakes::declared("t", Some("dead"), &[]), "{}", "secret", Verdict::Ack).await;
+    check_unseen(fakes::declared("t", None, &[("rawPayload", "maybe")]), "{}", "t", retry(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_at_once_than_may_be_unsettled() {
+    let declared = fakes::declared("t", None, &[("maxUnsettled", "2")]);
+    let mut ends = spine(TopicScopes::default(), Policies::default(), declared);
+    let job = ends.subscribed().await;
+    assert_eq!((job.max_unsettled, job.group.as_str(), &*job.topic), (2, "me", "t"));
+    let (deliveries, near) = mpsc::channel(16);
+    let (jobs, mut verdicts) = mpsc::channel(16);
+    job.reply.send(Ok(Feed { deliveries: near, jobs, ended: oneshot::channel().1 })).expect("somebody waits");
+    let batch = (1..=5).map(|token| fakes::arrived(token, &token.to_string(), None)).collect();
+    deliveries.send(batch).await.expect("room");
+    let mut running = VecDeque::from([ends.attempt().await, ends.attempt().await]);
+    for token in 1..=5 {
+        tokio::task::yield_now().await;
+        assert!(ends.handler.try_recv().is_err(), "a third one runs");
+        running.pop_front().expect("one").reply.send(Ok(Outcome::Success)).expect("somebody waits");
+        let Some(FeedJob::Settle { token: settled, reply, .. }) = soon(verdicts.recv()).await else { panic!() };
+        assert_eq!(settled, token);
+        reply.send(Ok(())).expect("somebody waits");
+        if token <= 3 {
+            running.push_back(ends.attempt().await);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_subscribes_until_it_succeeds_and_is_ready_then() {
+    let mut ends = plain();
+    let begun = Instant::now();
+    for _ in 0..12 {
+        let job = ends.subscribed().await;
+        assert!(ends.ready.try_recv().is_err());
+        job.reply.send(Err(BrokerError::Transient("x".into()))).expect("somebody waits");
+    }
+    let waited = begun.elapsed();
+    // Between half and all of 0.5 + 1 + 2 + 4 + 8 + 16 + 32 + 4 * 60 s.
+    assert!(waited > Duration::from_secs(150) && waited < Duration::from_secs(304), "{waited:?}");
+    let _feed = ends.feed().await;
+    soon(&mut ends.ready).await.expect("ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_feed_is_opened_again_and_what_ran_goes_on() {
+    let mut ends = plain();
+    let feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    let job = ends.attempt().await;
+    drop(feed);
+    let mut feed = ends.feed().await;
+    job.reply.send(Ok(Outcome::Success)).expect("the attempt goes on");
+    feed.deliver(fakes::arrived(1, "n", None)).await;
+    ends.answer(&[Ok(Outcome::Success)]).await;
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_next_attempt_is_left_alone_when_its_feed_is_lost() {
+    let mut ends = spine(TopicScopes::default(), constant(5, None), fakes::declared("t", None, &[]));
+    let feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    ends.answer(&[Ok(Outcome::Retry)]).await;
+    drop(feed);
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", Some(2))).await;
+    assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [(2, false)]);
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_subscription_is_idle_and_counts_as_ready() {
+    let scopes = TopicScopes { protected: vec!["t".into()], ..TopicScopes::default() };
+    let mut ends = spine(scopes, Policies::default(), fakes::declared("t", None, &[]));
+    soon(&mut ends.ready).await.expect("ready");
+    assert!(ends.broker.try_recv().is_err());
+    assert!(!ends.task.is_finished());
+    ends.stop.cancel();
+    soon(ends.task).await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_pauses_drains_and_then_ends_the_subscription() {
+    let mut ends = plain();
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    let job = ends.attempt().await;
+    ends.stop.cancel();
+    let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause first") };
+    feed.deliver(fakes::arrived(2, "late", None)).await;
+    paused.send(()).expect("somebody waits");
+    feed.deliver(fakes::arrived(3, "later", None)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(feed.jobs.try_recv().is_err(), "it does not stop while something is in flight");
+    job.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    let Some(FeedJob::Settle { token: 1, verdict: Verdict::Ack, reply }) = soon(feed.jobs.recv()).await else { panic!() };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(feed.jobs.try_recv().is_err(), "it does not stop before the acknowledgement is confirmed");
+    reply.send(Ok(())).expect("somebody waits");
+    let Some(FeedJob::Stop(stopped)) = soon(feed.jobs.recv()).await else { panic!("no stop last") };
+    assert!(!ends.task.is_finished());
+    stopped.send(()).expect("somebody waits");
+    soon(ends.task).await.expect("no panic");
+    assert!(ends.handler.try_recv().is_err(), "what came late is held");
+    assert!(feed.jobs.recv().await.is_none(), "and never settled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_while_stopping_is_held() {
+    for answer in [Ok(Outcome::Retry), Err(HandlerError::Status(500)), Err(HandlerError::Lost("trap".into()))] {
+        let mut ends = spine(TopicScopes::default(), constant(3, None), fakes::declared("t", Some("dead"), &[]));
+        let mut feed = ends.feed().await;
+        feed.deliver(fakes::arrived(1, "m", None)).await;
+        let job = ends.attempt().await;
+        ends.stop.cancel();
+        let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause") };
+        paused.send(()).expect("somebody waits");
+        job.reply.send(answer).expect("somebody waits");
+        assert!(matches!(soon(feed.jobs.recv()).await, Some(FeedJob::Stop(_))), "neither settled nor dead-lettered");
+        assert!(ends.broker.try_recv().is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_next_attempt_ends_with_the_stop() {
+    let mut ends = spine(TopicScopes::default(), constant(3, None), fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    ends.answer(&[Ok(Outcome::Retry)]).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let begun = Instant::now();
+    ends.stop.cancel();
+    let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause") };
+    paused.send(()).expect("somebody waits");
+    let Some(FeedJob::Stop(stopped)) = soon(feed.jobs.recv()).await else { panic!("no stop") };
+    stopped.send(()).expect("somebody waits");
+    soon(ends.task).await.expect("no panic");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert!(ends.handler.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_in_time_whatever_hangs() {
+    let mut ends = plain();
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "hangs", None)).await;
+    let _never_answered = ends.attempt().await;
+    let begun = Instant::now();
+    ends.stop.cancel();
+    soon(ends.task).await.expect("no panic");
+    assert_eq!(begun.elapsed(), Duration::from_secs(5 + 30 + 5), "pause, drain, stop");
+    assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Pause(_))));
+    assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Stop(_))));
+    assert!(feed.jobs.recv().await.is_none());
+}

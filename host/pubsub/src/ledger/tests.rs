@@ -19,6 +19,12 @@ fn the_larger_of_both_counts() {
     assert_eq!(ledger.attempts("m", Some(9)), 8);
     ledger.note("m", 6);
     assert_eq!(ledger.attempts("m", None), 6);
+    ledger.note("m", 2);
+    assert_eq!(ledger.attempts("m", None), 6, "an earlier course lowers nothing");
+    ledger.take_back("m", 5);
+    assert_eq!(ledger.attempts("m", None), 6);
+    ledger.take_back("m", 6);
+    assert_eq!(ledger.attempts("m", None), 5);
     ledger.forget("m");
     assert_eq!(ledger.attempts("m", None), 0);
 }

@@ -1,1 +1,190 @@
-//! tests
+//! Tests of the publish spine: which error wins, what is tried again, and that it never waits for ever.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
+
+use super::*;
+use crate::{BrokerJob, Features, fakes};
+
+type Answer = Option<Result<(), BrokerError>>;
+
+/// A broker that gives these answers in turn, the last one for ever, and keeps what it was sent. `None`: never an answer.
+fn broker(declared: Component, answers: Vec<Answer>) -> (Broker, Arc<Mutex<Vec<Message>>>) {
+    let (broker, jobs) = Broker::new(Arc::new(declared));
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    tokio::spawn(answer(jobs, answers, Arc::clone(&sent)));
+    (broker, sent)
+}
+
+async fn answer(mut jobs: mpsc::Receiver<BrokerJob>, answers: Vec<Answer>, sent: Arc<Mutex<Vec<Message>>>) {
+    let mut unanswered = Vec::new();
+    while let Some(job) = jobs.recv().await {
+        let BrokerJob::Publish(job) = job else { continue };
+        let made = {
+            let mut sent = sent.lock().expect("not poisoned");
+            sent.extend(job.messages.clone());
+            sent.len()
+        };
+        match answers.get(made - 1).or(answers.last()).cloned().flatten() {
+            Some(result) => job.reply.send(vec![result]).expect("somebody waits"),
+            None => unanswered.push(job.reply),
+        }
+    }
+}
+
+fn retry(max_retries: Option<u32>, timeout: Option<Duration>) -> Policies {
+    let retry = Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries };
+    fakes::policies(Policy { timeout, retry: Some(retry) })
+}
+
+async fn published(topology: &Topology, request: PublishRequest) -> Result<(), BrokerError> {
+    match publish(topology, request).await {
+        Ok(()) => Ok(()),
+        Err(PublishError::Broker { error, topic, pubsub }) => {
+            assert_eq!((topic.as_str(), pubsub.as_str()), ("t", "bus"));
+            Err(error)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Which error a request gets from a broker that would take anything.
+async fn check_error(request: PublishRequest, expect: PublishError) {
+    let scopes = TopicScopes { protected: vec!["t".into()], ..TopicScopes::default() };
+    let mut declared = fakes::component(scopes);
+    declared.scopes = vec!["me".into()];
+    let (bus, sent) = broker(declared, vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    assert_eq!(publish(&topology, request).await, Err(expect));
+    assert!(sent.lock().expect("not poisoned").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_check_that_fails_wins() {
+    let wrong = || {
+        let mut request = fakes::request("", "[]", &[("rawPayload", "maybe")]);
+        request.content_type = Some("application/cloudevents+json".into());
+        request
+    };
+    check_error(PublishRequest { pubsub: String::new(), ..wrong() }, PublishError::PubsubEmpty).await;
+    let nobus = || "nobus".to_owned();
+    check_error(PublishRequest { pubsub: nobus(), ..wrong() }, PublishError::NotFound { pubsub: nobus() }).await;
+    check_error(
+        PublishRequest { caller: fakes::caller("you"), ..wrong() },
+        PublishError::NotFound { pubsub: "bus".into() },
+    )
+    .await;
+    check_error(wrong(), PublishError::TopicEmpty { pubsub: "bus".into() }).await;
+    let with_topic = || PublishRequest { topic: "t".into(), ..wrong() };
+    check_error(with_topic(), PublishError::RawPayload { actual: "maybe".into() }).await;
+    let parsed = || PublishRequest { metadata: Vec::new(), ..with_topic() };
+    let error = "json: cannot unmarshal array into Go value of type map[string]interface {}".to_owned();
+    check_error(parsed(), PublishError::CloudEvent { error }).await;
+    check_error(
+        fakes::request("t", "x", &[]),
+        PublishError::Forbidden { topic: "t".into(), app_id: "me".into() },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_policy_the_first_answer_counts() {
+    for error in [BrokerError::Transient("x".into()), BrokerError::Unknown("x".into()), BrokerError::Permanent("x".into())] {
+        let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+        let topology = fakes::topology(bus, Policies::default(), 1);
+        assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error));
+        assert_eq!(sent.lock().expect("not poisoned").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_succeed_later_is_sent_again_as_it_was() {
+    let failures = [
+        BrokerError::Transient("x".into()),
+        BrokerError::Unknown("x".into()),
+        BrokerError::Overloaded,
+        BrokerError::Throttled { message: "x".into(), retry_after: Duration::from_secs(7) },
+    ];
+    let mut answers: Vec<Answer> = failures.into_iter().map(|error| Some(Err(error))).collect();
+    answers.push(Some(Ok(())));
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), answers);
+    let topology = fakes::topology(bus, retry(Some(4), None), 1);
+    let begun = Instant::now();
+    assert_eq!(published(&topology, fakes::request("t", "x", &[("a", "b")])).await, Ok(()));
+    assert_eq!(begun.elapsed(), Duration::from_secs(2 + 2 + 2 + 7), "the broker's own wait counts where it is longer");
+    let sent = sent.lock().expect("not poisoned");
+    assert_eq!(sent.len(), 5);
+    assert!(sent.iter().all(|message| *message == sent[0]), "one id, whatever became of the first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_retries_and_no_more() {
+    let error = BrokerError::Transient("x".into());
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+    let topology = fakes::topology(bus, retry(Some(3), None), 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error));
+    assert_eq!(sent.lock().expect("not poisoned").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_succeeds_is_not_tried_again() {
+    for error in [BrokerError::Permanent("x".into()), BrokerError::Invalid("x".into()), BrokerError::Unauthorized("x".into())] {
+        let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+        let topology = fakes::topology(bus, retry(None, None), 1);
+        assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error));
+        assert_eq!(sent.lock().expect("not poisoned").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_an_unknown_outcome() {
+    for (policies, expect) in [(Policies::default(), 30), (retry(Some(1), Some(Duration::from_secs(3))), 3 + 2 + 3)] {
+        let (bus, _sent) = broker(fakes::component(TopicScopes::default()), vec![None]);
+        let topology = fakes::topology(bus, policies, 1);
+        let begun = Instant::now();
+        let result = published(&topology, fakes::request("t", "x", &[])).await;
+        assert!(matches!(result, Err(BrokerError::Unknown(_))), "{result:?}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(expect));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_worker_is_an_unknown_outcome_and_a_closed_broker_an_answer() {
+    let (bus, mut jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let losing = async {
+        drop(jobs.recv().await);
+        drop(jobs);
+    };
+    let (result, ()) = tokio::join!(published(&topology, fakes::request("t", "x", &[])), losing);
+    assert!(matches!(result, Err(BrokerError::Unknown(_))), "{result:?}");
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(BrokerError::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_publishes_than_may_wait_are_refused_at_once() {
+    let (bus, _jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let publishing = || Box::pin(published(&topology, fakes::request("t", "x", &[])));
+    let mut waiting: Vec<_> = (0..4096).map(|_| publishing()).collect();
+    for waiting in &mut waiting {
+        assert!(tokio::task::unconstrained(futures::future::poll_immediate(waiting)).await.is_none());
+    }
+    assert_eq!(publishing().await, Err(BrokerError::Overloaded));
+    for waiting in waiting {
+        assert!(matches!(waiting.await, Err(BrokerError::Unknown(_))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_expires_messages_by_itself_gets_no_expiration() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    bus.features.set(Features { ttl: true, ..Features::default() }).expect("unset");
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[("ttl", "5")])).await, Ok(()));
+    let sent = sent.lock().expect("not poisoned");
+    assert!(!String::from_utf8_lossy(&sent[0].data).contains("expiration"));
+    assert_eq!(sent[0].metadata, fakes::pairs(&[("ttl", "5")]));
+}

@@ -122,7 +122,10 @@ impl Live {
         mut queue: mpsc::Receiver<FeedJob>,
         end: oneshot::Sender<BrokerError>,
     ) {
-        let changed = self.world.lock().queues[&self.key].changed.clone();
+        let (changed, reconnect) = {
+            let world = self.world.lock();
+            (world.queues[&self.key].changed.clone(), world.reconnect.clone())
+        };
         let (settled, mut done) = mpsc::channel(1024);
         let mut paused = false;
         loop {
@@ -158,6 +161,11 @@ impl Live {
                     None => break,
                 },
                 Some(token) = done.recv() => drop(self.tokens.remove(&token)),
+                () = reconnect.notified() => {
+                    // The adapter lost its broker and has it back: the feed lives, its tokens do not.
+                    self.world.lock().release(&self.key, &self.tokens);
+                    self.tokens.clear();
+                }
                 () = changed.notified() => {}
                 () = sleep_until(ready.unwrap_or_else(|| Instant::now() + NEVER)) => {}
             }

@@ -127,8 +127,8 @@ async fn simulate(world: Shared, seed: u64) {
 fn component(world: &mut World) -> Component {
     let mut topic_scopes = TopicScopes::default();
     if world.rng.u8(..8) == 0 {
-        // The dead-letter topic of this app is not its own to publish to.
         topic_scopes.protected.push("dead-a0".to_owned());
+        world.forbidden = Some("dead-a0".to_owned());
     }
     fakes::component(topic_scopes)
 }
@@ -235,13 +235,14 @@ async fn chaos(
         world.dawdle(Duration::from_secs(3)).await;
         let (blow, which) = {
             let mut world = world.lock();
-            (world.rng.u8(..8), world.rng.usize(..hosts.len()))
+            (world.rng.u8(..10), world.rng.usize(..hosts.len()))
         };
         let key = hosts.keys().nth(which).expect("in range").clone();
         match blow {
-            0..3 => lose_adapter(world),
-            3..5 => lose_feed(world, &key),
-            5..7 => {
+            0..2 => lose_adapter(world),
+            2..4 => lose_connection(world),
+            4..6 => lose_feed(world, &key),
+            6..8 => {
                 let host = hosts.remove(&key).expect("just found");
                 let subscription = Arc::clone(&host.subscription);
                 stop(world, &key, host).await;
@@ -270,6 +271,12 @@ fn lose_adapter(world: &Shared) {
     let lost = std::mem::take(&mut world.instance);
     drop(world);
     lost.cancel();
+}
+
+fn lose_connection(world: &Shared) {
+    let mut world = world.lock();
+    world.trace("the connection is lost");
+    world.reconnect.notify_waiters();
 }
 
 fn lose_feed(world: &Shared, key: &Key) {

@@ -96,6 +96,8 @@ pub(super) struct World {
     pub(super) start: Instant,
     /// No more faults.
     pub(super) calm: bool,
+    /// A dead-letter topic that its app may not publish to.
+    pub(super) forbidden: Option<String>,
     /// A task of the host is being killed: what it has in flight is dropped, as it would be by the kernel.
     pub(super) killing: bool,
     pub(super) counts_known: bool,
@@ -107,6 +109,8 @@ pub(super) struct World {
     pub(super) queues: BTreeMap<Key, Queue>,
     /// Ends with the adapter's instance.
     pub(super) instance: CancellationToken,
+    /// The adapter lost its broker, and lives.
+    pub(super) reconnect: Arc<Notify>,
     /// Each live feed's own end.
     pub(super) feeds: BTreeMap<Key, CancellationToken>,
     next: u64,
@@ -127,6 +131,7 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             start: Instant::now(),
             calm: false,
+            forbidden: None,
             killing: false,
             counts_known: seed % 4 != 0,
             violations: Vec::new(),
@@ -135,6 +140,7 @@ impl World {
             lines: std::env::var_os("WHIMBREL_SEED").map(|_| Vec::new()),
             queues: BTreeMap::new(),
             instance: CancellationToken::new(),
+            reconnect: Arc::new(Notify::new()),
             feeds: BTreeMap::new(),
             next: 0,
             handed: BTreeMap::new(),
@@ -314,7 +320,8 @@ impl World {
             queue.entries.values().map(move |entry| (key, queue, number_of(&entry.message)))
         });
         let stuck = |queue: &Queue, number: &u32| {
-            queue.dead_letter_topic.is_none() && self.published.get(number) == Some(&Kind::Poison)
+            let dead_letters = queue.dead_letter_topic.as_ref().is_some_and(|topic| self.forbidden.as_ref() != Some(topic));
+            !dead_letters && self.published.get(number) == Some(&Kind::Poison)
         };
         queues.filter(|(_, queue, number)| !stuck(queue, number)).map(|(key, _, number)| format!("{key:?} {number}")).collect()
     }
