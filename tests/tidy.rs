@@ -86,7 +86,9 @@ fn dependencies_point_one_way() {
 
 #[test]
 fn a_package_is_named_after_its_folder() {
-    for manifest in tracked("Cargo.toml") {
+    // What stands in for somebody else's adapter has a name of its own.
+    let ours = |manifest: &PathBuf| !manifest.starts_with("examples/adapters");
+    for manifest in tracked("Cargo.toml").into_iter().filter(ours) {
         let text = fs::read_to_string(root().join(&manifest)).unwrap();
         let Some(name) = text.lines().find_map(|line| line.strip_prefix("name = ")) else { continue };
         let folder = manifest.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
@@ -164,7 +166,7 @@ fn only_settle_finishes_a_delivery() {
         tracked(".rs").into_iter().filter(|file| file.starts_with("host/pubsub/src") && !file.ends_with("tests.rs"))
     {
         let text = fs::read_to_string(root().join(&file)).unwrap();
-        let acts = text.contains(".finish(") || text.contains(".hold()");
+        let acts = text.contains("delivery.finish(") || text.contains("delivery.hold(");
         assert!(!acts || file.ends_with("settle.rs"), "{} settles a delivery", file.display());
     }
 }

@@ -60,7 +60,8 @@ fn find(root: &Path) -> Result<Vec<Guest>> {
             }
             let text = fs::read_to_string(&manifest)?;
             let name = text.lines().find_map(|line| line.strip_prefix("name = "));
-            let package = name.with_context(|| format!("{} has no name", manifest.display()))?.trim_matches('"').to_owned();
+            let package =
+                name.with_context(|| format!("{} has no name", manifest.display()))?.trim_matches('"').to_owned();
             let description = fs::read_to_string(folder.join("plugin.yaml")).ok();
             guests.push(Guest { package, folder, description, shipped });
         }
@@ -73,7 +74,8 @@ fn build(root: &Path, guests: &[Guest], target: &Path) -> Result<()> {
     let rustc = PathBuf::from(std::env::var("RUSTC")?);
     let toolchain = Toolchain::detect(&cargo, &rustc)?;
     let packages: Vec<String> = guests.iter().map(|guest| guest.package.clone()).collect();
-    let output = toolchain.command(root, &packages, toolchain::PROFILE, target).output().context("starting the inner cargo")?;
+    let output =
+        toolchain.command(root, &packages, toolchain::PROFILE, target).output().context("starting the inner cargo")?;
     if !output.status.success() {
         bail!("building the components with {toolchain:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -106,7 +108,10 @@ fn generate(guests: &[(&Guest, PathBuf)]) -> Result<String> {
     for (guest, path) in guests {
         let name = name(guest);
         let constant = guest.package.trim_start_matches("whimbrel-").replace('-', "_").to_uppercase();
-        writeln!(code, "/// `{name}`.\npub const {constant}: Artifact = Artifact {{ name: {name:?}, path: {path:?} }};")?;
+        writeln!(
+            code,
+            "/// `{name}`.\npub const {constant}: Artifact = Artifact {{ name: {name:?}, path: {path:?} }};"
+        )?;
     }
     writeln!(code, "/// Every adapter that comes with the host.\npub const BUNDLED: &[Bundled] = &[")?;
     for (guest, path) in guests.iter().filter(|(guest, _)| guest.shipped) {

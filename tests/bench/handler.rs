@@ -169,13 +169,16 @@ fn request(app: &str, topic: &str, data: Vec<u8>) -> PublishRequest {
 /// The native twin of the example handler: parse, check, compute, publish.
 async fn enrich(mut queue: mpsc::Receiver<HandlerJob>, topology: Arc<ArcSwap<Topology>>) {
     while let Some(job) = queue.recv().await {
-        let mut order: serde_json::Value = serde_json::from_slice(&job.event.data()).unwrap();
-        let total = order["quantity"].as_f64().unwrap() * order["price"].as_f64().unwrap();
-        order["total"] = total.into();
-        order["priority"] = "normal".into();
-        let request = request("enricher", "orders-enriched", serde_json::to_vec(&order).unwrap());
-        publish(&topology.load_full(), request).await.unwrap();
-        job.reply.send(Ok(Outcome::Success)).ok();
+        let topology = topology.load_full();
+        tokio::spawn(async move {
+            let mut order: serde_json::Value = serde_json::from_slice(&job.event.data()).unwrap();
+            let total = order["quantity"].as_f64().unwrap() * order["price"].as_f64().unwrap();
+            order["total"] = total.into();
+            order["priority"] = "normal".into();
+            let request = request("enricher", "orders-enriched", serde_json::to_vec(&order).unwrap());
+            publish(&topology, request).await.unwrap();
+            job.reply.send(Ok(Outcome::Success)).ok();
+        });
     }
 }
 

@@ -1,20 +1,11 @@
 //! The components that tests use, by what they are for. Called by the tests of plugins; the host finds the bundled
 //! adapters by itself.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Result, ensure};
+use std::path::Path;
 
 /// `pubsub.misbehaving`: the in-memory adapter, with faults that its metadata `misbehave` names.
 pub(crate) fn misbehaving_adapter() -> &'static Path {
     Path::new(whimbrel_artifacts::MISBEHAVING_ADAPTER.path)
-}
-
-/// `pubsub.misbehaving-redis`: the Redis adapter, with the same faults.
-pub(crate) fn misbehaving_redis() -> Result<PathBuf> {
-    let file = misbehaving_adapter().with_file_name("pubsub.misbehaving-redis.wasm");
-    ensure!(file.exists(), "the test guest misbehaving-redis is not built: {}", file.display());
-    Ok(file)
 }
 
 /// A handler that does what each event's data says.

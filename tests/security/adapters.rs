@@ -140,6 +140,12 @@ fn check_subscribe(misbehave: &str) -> Result<()> {
     run(async |test| {
         let (app, mut host) = shop(test, misbehave).await?;
         let address = host.listening().await?;
+        // The in-memory broker keeps nothing for a group that it has not seen yet.
+        let live = |line: &str| line.contains("subscribed") && line.contains("pubsub=\"good\"");
+        until_within(RECOVERED_MAX, "the healthy broker to be subscribed", async || {
+            host.log().ok()?.lines().any(live).then_some(())
+        })
+        .await?;
         good_is_served(&app, address, 30).await?;
         let ended = host.stop().await?;
         assert!(ended.code.is_some(), "the host ended by a signal");

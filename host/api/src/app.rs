@@ -173,14 +173,14 @@ impl App {
                     self.keep(lane);
                     return Ok(reply);
                 }
-                Err(error) => tracing::debug!(%error, "a connection to the app had been closed"),
+                Err(error) if error.is_unanswered() => tracing::debug!(%error, "an idle connection was closed"),
+                Err(error) => return Err(error.to_string()),
             }
         }
         let stream = timeout(DIAL_WAIT, self.dial()).await.map_err(|_| "the app takes no connection".to_owned())?;
         let stream = stream.map_err(|error| format!("cannot connect to the app: {error}"))?;
-        let broken = |error: hyper::Error| format!("the connection to the app broke: {error}");
-        let mut lane = Lane::open(stream).await.map_err(broken)?;
-        let reply = lane.exchange(request()?, body_bytes_max).await.map_err(broken)?;
+        let mut lane = Lane::open(stream).await.map_err(|error| error.to_string())?;
+        let reply = lane.exchange(request()?, body_bytes_max).await.map_err(|error| error.to_string())?;
         self.keep(lane);
         Ok(reply)
     }

@@ -65,8 +65,7 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
     }
     match route {
         Route::Publish { pubsub, topic } => {
-            // Boxed: a route that waits for the broker must not make every request's future large.
-            let mut answer = Box::pin(publish::answer(api, &head, body, pubsub, topic)).await;
+            let mut answer = publish::answer(api, &head, body, pubsub, topic).await;
             let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
             answer.headers_mut().insert(PARENT, trace);
             answer

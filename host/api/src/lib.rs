@@ -16,4 +16,3 @@ pub use app::{App, AppConnection, DiscoveryError};
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};
 pub use health::{BrokerStates, Health};
 pub use server::serve;
-

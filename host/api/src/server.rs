@@ -45,7 +45,10 @@ const STREAMS_MAX: u32 = 256;
 
 /// Serves the API on all listeners until `stop`, then lets what is in flight finish, for ten seconds at most.
 pub async fn serve(listeners: Vec<TcpListener>, doors: Arc<Doors>, stop: CancellationToken) {
-    let server = Arc::new(Server::new(doors));
+    run(listeners, Arc::new(Server::new(doors, CONNECTIONS_MAX)), stop).await;
+}
+
+async fn run(listeners: Vec<TcpListener>, server: Arc<Server>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let accepting = listeners.iter().map(|listener| accept(listener, &server, &connections, &stop));
     join_all(accepting).await;
@@ -61,13 +64,13 @@ struct Server {
 }
 
 impl Server {
-    fn new(doors: Arc<Doors>) -> Self {
+    fn new(doors: Arc<Doors>, connections_max: usize) -> Self {
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // Timeouts are kept by `Pulse`: hyper's own would arm a timer for each request.
         protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES_MAX).header_read_timeout(None);
         let head_bytes_max = u32::try_from(doors.head_bytes_max).unwrap_or(u32::MAX);
         protocols.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(head_bytes_max.saturating_mul(2));
-        Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(connections_max)) }
     }
 }
 

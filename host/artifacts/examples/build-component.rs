@@ -27,7 +27,9 @@ fn main() -> Result<()> {
 /// The one module that a crate's release folder holds.
 fn only_module(folder: &Path) -> Result<PathBuf> {
     let files = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut modules = files.filter_map(|file| Some(file.ok()?.path())).filter(|path| path.extension().is_some_and(|ext| ext == "wasm"));
+    let mut modules = files
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ext| ext == "wasm"));
     match (modules.next(), modules.next()) {
         (Some(module), None) => Ok(module),
         (None, _) => bail!("{} holds no .wasm: is the crate a cdylib?", folder.display()),

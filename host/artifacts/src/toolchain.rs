@@ -63,7 +63,8 @@ impl Toolchain {
                 bail!("{} is missing (package {package})", file.display());
             }
         }
-        let sysroot = Command::new(bin.join("rustc")).args(["--print", "sysroot"]).output().context("asking for the sysroot")?;
+        let sysroot =
+            Command::new(bin.join("rustc")).args(["--print", "sysroot"]).output().context("asking for the sysroot")?;
         let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim().to_owned());
         if !sysroot.join("lib/rustlib/src/rust/library/std").exists() {
             bail!("the standard library's source is missing (package rust-web-src)");
@@ -96,7 +97,11 @@ impl Toolchain {
                 command
             }
         };
-        command.args(["--target", TARGET, "--profile", profile]).arg("--target-dir").arg(target_dir).current_dir(folder);
+        command
+            .args(["--target", TARGET, "--profile", profile])
+            .arg("--target-dir")
+            .arg(target_dir)
+            .current_dir(folder);
         for package in packages {
             command.args(["-p", package]);
         }
@@ -134,5 +139,7 @@ fn scrub(command: &mut Command) {
     }
 }
 
+// The path is spelled out because build.rs includes this file from elsewhere.
 #[cfg(test)]
+#[path = "toolchain/tests.rs"]
 mod tests;

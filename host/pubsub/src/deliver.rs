@@ -7,6 +7,7 @@
 mod feed;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use futures::stream::FuturesUnordered;
@@ -50,17 +51,22 @@ struct Context {
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
     ledger: Ledger,
+    /// Numbers the deliveries of this subscription.
+    courses: AtomicU64,
     routes: Routes,
     raw: Result<bool, String>,
     pubsub: Arc<str>,
     dead_letter_topic: Option<Arc<str>>,
 }
 
-/// What became known about a delivery on its way.
-#[derive(Default)]
+/// What is known about a delivery on its way.
 struct Course {
-    event: Option<Arc<Event>>,
+    /// Which delivery of this subscription it is.
+    number: u64,
+    /// The number of its attempt: the one that is made, or would be.
     attempt: u32,
+    /// The event, once it is read.
+    event: Option<Arc<Event>>,
 }
 
 impl Context {
@@ -71,6 +77,7 @@ impl Context {
             topology,
             stopping: Stopping { stop, abandoned: CancellationToken::new() },
             ledger: Ledger::default(),
+            courses: AtomicU64::new(0),
             routes: Routes::new(declared),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
@@ -84,7 +91,9 @@ impl Context {
         step("deliver.arrived");
         let topology = self.topology.load_full();
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
-        let mut course = Course { event: None, attempt: self.ledger.attempts(&delivery.id, delivery.count) };
+        let number = self.courses.fetch_add(1, Ordering::Relaxed);
+        let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
+        let mut course = Course { number, attempt, event: None };
         let disposition = tokio::select! {
             biased;
             disposition = self.decide(&topology, &delivery, &metadata, &mut course) => disposition,
@@ -103,9 +112,9 @@ impl Context {
         };
         let settled = settle(exit, delivery, disposition).await;
         if settled.comes_back {
-            self.ledger.note(&settled.message_id, course.attempt);
+            self.ledger.note(&settled.message_id, course.number, course.attempt);
         } else {
-            self.ledger.forget(&settled.message_id);
+            self.ledger.done(&settled.message_id);
         }
     }
 
@@ -128,11 +137,7 @@ impl Context {
         let environment = &topology.environment;
         let event = match envelope::unwrap(&delivery.message, metadata, &self.raw, &self.pubsub, &environment.random) {
             Ok(event) => Arc::new(event),
-            Err(reason) => {
-                // Counted, so that a message nobody can read comes back ever more seldom.
-                course.attempt = course.attempt.saturating_add(1);
-                return self.give_up(reason, course);
-            }
+            Err(reason) => return self.give_up(reason, course),
         };
         course.event = Some(Arc::clone(&event));
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
@@ -150,7 +155,7 @@ impl Context {
         self.attempts(topology, delivery, &event, info, course).await
     }
 
-    /// As many attempts as the inbound policy allows, from the number where the last delivery of this message left off.
+    /// As many attempts as the inbound policy allows.
     async fn attempts(
         &self,
         topology: &Topology,
@@ -161,14 +166,7 @@ impl Context {
     ) -> Disposition {
         let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
-        let before = course.attempt;
         loop {
-            course.attempt = before.saturating_add(attempts.number());
-            if course.attempt > delivery.count.unwrap_or(1) {
-                // If the adapter is lost now, the message comes again before this attempt has ended, and the broker's count
-                // alone would give its number a second time.
-                self.ledger.note(&delivery.id, course.attempt);
-            }
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
             let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
@@ -195,6 +193,10 @@ impl Context {
                 () = delivery.lost() => return Disposition::Hold,
                 () = tokio::time::sleep(wait) => {}
             }
+            let Some(next) = self.ledger.next(&delivery.id, course.number, course.attempt) else {
+                return Disposition::Hold;
+            };
+            course.attempt = next;
         }
     }
 

@@ -83,7 +83,9 @@ pub(crate) fn unwrap(
 ) -> Result<Event, Reason> {
     match raw {
         Err(actual) => Err(Reason::Unparsable(format!("the subscription's rawPayload is no boolean: {actual}"))),
-        Ok(true) => Event::structured(synthesise(message, metadata, pubsub, random), metadata).map_err(Reason::Unparsable),
+        Ok(true) => {
+            Event::structured(synthesise(message, metadata, pubsub, random), metadata).map_err(Reason::Unparsable)
+        }
         Ok(false) => match find(metadata, "content-type") {
             Some(given) if is_media_type(given, OCTETS) => Ok(Event::binary(message.data.clone(), given, metadata)),
             _ => Event::structured(message.data.clone(), metadata).map_err(Reason::Unparsable),
@@ -305,7 +307,8 @@ fn pass(request: &PublishRequest, environment: &Environment, expiration: Option<
         Err(_) => Cow::Owned(event::tolerant(&request.data)),
     };
     let (members, _) = event::members(&source)?;
-    let last = |name: &str| members.iter().rev().find(|member| member.is(name, &source)).map(|member| member.raw(&source));
+    let last =
+        |name: &str| members.iter().rev().find(|member| member.is(name, &source)).map(|member| member.raw(&source));
     let (trace_parent, trace_state) = trace(&request.trace);
     let traced = last("traceid").is_some();
     let ours = |name: &str| match name {
@@ -316,7 +319,8 @@ fn pass(request: &PublishRequest, environment: &Environment, expiration: Option<
         _ => false,
     };
 
-    let mut json = Writer::with_room(source.len() + request.topic.len() + request.pubsub.len() + 2 * trace_parent.len());
+    let mut json =
+        Writer::with_room(source.len() + request.topic.len() + request.pubsub.len() + 2 * trace_parent.len());
     for member in &members {
         let name = member.name(&source);
         if !ours(name) {

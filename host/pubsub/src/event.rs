@@ -156,7 +156,9 @@ impl Event {
     /// The trace that what the subscriber publishes belongs to. What is not valid counts as absent.
     #[must_use]
     pub fn trace(&self) -> Trace {
-        let Some(parent) = self.trace_parent().filter(|parent| is_trace_parent(parent)) else { return Trace::default() };
+        let Some(parent) = self.trace_parent().filter(|parent| is_trace_parent(parent)) else {
+            return Trace::default();
+        };
         let state = self.attribute("tracestate").filter(|state| !state.is_empty());
         Trace { parent: Some(parent.to_owned()), state: state.map(str::to_owned) }
     }
@@ -192,7 +194,8 @@ impl Event {
     pub fn extensions(&self) -> Vec<(String, String)> {
         let names = self.members.iter().map(|member| self.text_of(&member.name));
         let others = names.enumerate().filter(|(_, name)| !KNOWN.contains(name));
-        let last = others.filter(|(index, name)| !self.members[index + 1..].iter().any(|later| self.text_of(&later.name) == *name));
+        let last = others
+            .filter(|(index, name)| !self.members[index + 1..].iter().any(|later| self.text_of(&later.name) == *name));
         last.filter_map(|(_, name)| Some((name.to_owned(), self.attribute(name)?.to_owned()))).collect()
     }
 
@@ -255,7 +258,8 @@ pub(crate) fn tolerant(bytes: &[u8]) -> String {
 fn is_trace_parent(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut part = |digits: usize| {
-        let hex = |part: &&str| part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let hex =
+            |part: &&str| part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         parts.next().filter(hex)
     };
     let zero = |part: &str| part.bytes().all(|byte| byte == b'0');

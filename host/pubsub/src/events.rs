@@ -25,7 +25,7 @@ pub(crate) struct About<'a> {
     pub(crate) message_id: &'a str,
     /// The event's id; empty if the message is no event.
     pub(crate) event_id: &'a str,
-    /// The last attempt that was made; 0: none.
+    /// The number of the delivery's last attempt; 0 if it was held on arrival.
     pub(crate) attempt: u32,
 }
 

@@ -42,6 +42,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The attempt that is being made, from 1.
+    #[cfg(test)]
     pub(crate) fn number(&self) -> u32 {
         self.number
     }

@@ -57,7 +57,10 @@ pub(crate) async fn store(
 ) -> Result<(), PublishError> {
     let topic = message.topic.clone();
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, &topic) {
-        return Err(PublishError::Forbidden { topic: topic.as_ref().to_owned(), app_id: caller.app_id.as_ref().to_owned() });
+        return Err(PublishError::Forbidden {
+            topic: topic.as_ref().to_owned(),
+            app_id: caller.app_id.as_ref().to_owned(),
+        });
     }
     let data = message.data.clone();
     attempts(topology, broker, message).await.map_err(|error| {
@@ -108,7 +111,9 @@ fn worth_a_retry(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::Transient(_) | BrokerError::Unknown(_) | BrokerError::Overloaded => Some(Duration::ZERO),
         BrokerError::Throttled { retry_after, .. } => Some(*retry_after),
-        BrokerError::Permanent(_) | BrokerError::Unauthorized(_) | BrokerError::Invalid(_) | BrokerError::Closed => None,
+        BrokerError::Permanent(_) | BrokerError::Unauthorized(_) | BrokerError::Invalid(_) | BrokerError::Closed => {
+            None
+        }
     }
 }
 

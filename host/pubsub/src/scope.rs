@@ -20,7 +20,13 @@ pub(crate) fn allow_subscribe(scopes: &TopicScopes, app_id: &str, topic: &str) -
 
 /// Whether an app may have a message of this actual topic, on a subscription to that name. A pattern that was itself
 /// granted grants what it matches, but never a protected topic: that needs a grant of its own.
-pub(crate) fn allow_delivery(scopes: &TopicScopes, app_id: &str, subscribed: &str, actual: &str, wildcards: bool) -> bool {
+pub(crate) fn allow_delivery(
+    scopes: &TopicScopes,
+    app_id: &str,
+    subscribed: &str,
+    actual: &str,
+    wildcards: bool,
+) -> bool {
     if allow_subscribe(scopes, app_id, actual) {
         return true;
     }

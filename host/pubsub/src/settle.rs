@@ -36,7 +36,7 @@ pub(crate) struct Exit<'a> {
     pub(crate) dead_letter_topic: Option<&'a Arc<str>>,
     /// The event's id, for the log; empty if there is none.
     pub(crate) event_id: &'a str,
-    /// The last attempt that was made; 0: none.
+    /// The number of the delivery's last attempt.
     pub(crate) attempt: u32,
     /// How far the subscription is on its way to its end.
     pub(crate) stopping: &'a Stopping,

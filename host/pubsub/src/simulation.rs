@@ -46,7 +46,8 @@ fn run_all(first: u64, seeds: u64) -> course::Seen {
         let run = || catch_unwind(AssertUnwindSafe(|| course::run(seed)));
         let seen = run().unwrap_or_else(|_| panic!("the simulation fails with WHIMBREL_SEED={seed}"));
         if seed % TWICE_EVERY < THREADS {
-            let again = run().unwrap_or_else(|_| panic!("the simulation fails the second time with WHIMBREL_SEED={seed}"));
+            let again =
+                run().unwrap_or_else(|_| panic!("the simulation fails the second time with WHIMBREL_SEED={seed}"));
             assert_eq!(seen, again, "WHIMBREL_SEED={seed} gives another trace the second time");
         }
         total = total.plus(seen);

@@ -13,8 +13,8 @@ use wasmtime::component::{HasSelf, InstancePre, Linker};
 use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Features};
 use whimbrel_resources::Text;
 
-use crate::bindings::adapter::{BrokerAdapter, BrokerAdapterPre};
 use crate::bindings::adapter::whimbrel::pubsub as imports;
+use crate::bindings::adapter::{BrokerAdapter, BrokerAdapterPre};
 use crate::engine::{Engines, Ticker};
 use crate::error::LoadError;
 use crate::grants::Grants;
@@ -59,7 +59,8 @@ pub struct BrokerSettings {
     pub open_wait: Duration,
     /// Messages in one publish call, if fewer than the adapter takes. For measurements.
     pub batch_messages_max: Option<u32>,
-    /// Traps the adapter after so many epoch ticks of its running, wherever it is then. For tests of what survives.
+    /// Interrupts the adapter in the midst of its work after so many messages were given to it, which is a trap like any
+    /// other. For tests of what survives.
     pub trap_every: Option<u64>,
 }
 
@@ -151,7 +152,9 @@ impl Supervisor {
         loop {
             let why = match self.instance(&mut queue).await {
                 Ok(End::Closed) => break,
-                Ok(End::NotOpened(error @ (BrokerError::Invalid(_) | BrokerError::Unauthorized(_) | BrokerError::Permanent(_)))) => {
+                Ok(End::NotOpened(
+                    error @ (BrokerError::Invalid(_) | BrokerError::Unauthorized(_) | BrokerError::Permanent(_)),
+                )) => {
                     tracing::error!(broker = name, "cannot be opened: {error}");
                     self.state.send_replace(BrokerState::Failed(error.to_string()));
                     refuse(&mut queue, None, "the broker cannot be opened").await;
@@ -166,8 +169,14 @@ impl Supervisor {
             match self.restart_wait() {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => {
-                    tracing::error!(broker = name, rest_seconds = REST.as_secs(), "the adapter was lost too often, and rests");
-                    if refuse(&mut queue, Some(Instant::now() + REST), "the adapter was lost too often, and rests").await {
+                    tracing::error!(
+                        broker = name,
+                        rest_seconds = REST.as_secs(),
+                        "the adapter was lost too often, and rests"
+                    );
+                    if refuse(&mut queue, Some(Instant::now() + REST), "the adapter was lost too often, and rests")
+                        .await
+                    {
                         break;
                     }
                 }
@@ -180,13 +189,21 @@ impl Supervisor {
     async fn instance(&self, queue: &mut mpsc::Receiver<BrokerJob>) -> Result<End, String> {
         let data = State::new(&self.settings.name, Arc::clone(&self.grants), MEMORY_BYTES_MAX);
         let last_words = data.last_words.clone();
-        let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX, self.settings.trap_every);
-        let shared = Shared { features: &self.features, settings: &self.settings, state: &self.state, busy };
+        let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX);
+        let shared = Shared {
+            engine: &self.engines.adapters,
+            features: &self.features,
+            settings: &self.settings,
+            state: &self.state,
+            busy,
+        };
         let life = async {
             let guest = self.pre.instantiate_async(&mut store).await?;
             store.run_concurrent(async |accessor| worker::run(accessor, &guest, queue, &shared).await).await?
         };
-        Ticking { ticker: &self.engines.ticker, future: Box::pin(life) }.await.map_err(|error| why(&error, &last_words.take()))
+        Ticking { ticker: &self.engines.ticker, future: Box::pin(life) }
+            .await
+            .map_err(|error| why(&error, &last_words.take()))
     }
 
     /// How long to wait before the next instance; `None` when the budget is used up.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use whimbrel_pubsub::{Arrived, BrokerError, Features, Message, SettleError, Verdict};
 
 use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
-use crate::bindings::adapter::whimbrel::pubsub::types as types;
+use crate::bindings::adapter::whimbrel::pubsub::types;
 
 pub(crate) fn message(message: Message) -> types::Message {
     types::Message {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
-use wasmtime::component::{HasSelf, InstancePre, Linker};
 use wasmtime::Store;
+use wasmtime::component::{HasSelf, InstancePre, Linker};
 use whimbrel_pubsub::{Caller, HandlerError, HandlerJob, Outcome, PublishError, PublishRequest, Topology, Trace};
 use whimbrel_resources::HandlerLimits;
 
@@ -141,9 +141,10 @@ impl Pool {
             topology: Arc::clone(&self.settings.topology),
             trace: Trace::default(),
         };
-        let (mut store, busy) = state::store(&self.engines.handlers, data, self.settings.limits.deadline, None);
+        let (mut store, busy) = state::store(&self.engines.handlers, data, self.settings.limits.deadline);
         let words = store.data().state.last_words.clone();
-        let starting = Ticking { ticker: &self.engines.ticker, future: Box::pin(self.pre.instantiate_async(&mut store)) };
+        let starting =
+            Ticking { ticker: &self.engines.ticker, future: Box::pin(self.pre.instantiate_async(&mut store)) };
         match tokio::time::timeout(self.settings.limits.deadline, starting).await {
             Err(_) => Err(HandlerError::Lost("it did not start in time".to_owned())),
             Ok(Err(error)) => Err(HandlerError::Lost(why(&error, &words.take()))),
@@ -253,7 +254,9 @@ fn refusal(error: PublishError) -> imports::publisher::PublishError {
         PublishError::Forbidden { .. } => Wit::Forbidden(text),
         PublishError::Broker { .. } => Wit::Failed(text),
         PublishError::CloudEvent { error } => Wit::Invalid(format!("{text}: {error}")),
-        PublishError::PubsubEmpty | PublishError::TopicEmpty { .. } | PublishError::RawPayload { .. } => Wit::Invalid(text),
+        PublishError::PubsubEmpty | PublishError::TopicEmpty { .. } | PublishError::RawPayload { .. } => {
+            Wit::Invalid(text)
+        }
     }
 }
 

@@ -124,7 +124,8 @@ impl Loader {
     }
 
     fn component(&self, engine: &Engine, plugin: &Plugin) -> Result<Component, LoadError> {
-        let invalid = |error: wasmtime::Error| LoadError::Invalid { path: plugin.path.clone(), reason: format!("{error:#}") };
+        let invalid =
+            |error: wasmtime::Error| LoadError::Invalid { path: plugin.path.clone(), reason: format!("{error:#}") };
         let Some(cache) = &self.cache else {
             return Component::new(engine, &plugin.bytes).map_err(invalid);
         };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio::sync::oneshot;
+use tokio_rustls::client::TlsStream;
 use wasmtime::component::{Access, Accessor, FutureReader, HasSelf, Resource, StreamReader};
 
 use crate::bindings::adapter::whimbrel::pubsub::net::{Host, HostSocket, HostSocketWithStore, NetError, TlsOptions};
@@ -68,14 +68,17 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
     ) -> wasmtime::Result<Result<Resource<Socket>, NetError>> {
         let granted = store.with(|mut access| access.get().grants.allows(&host, port));
         if !granted {
-            let text = format!("{host}:{port} is not an address that the resource's metadata names; grant it with the annotation whimbrel.dev/network");
+            let text = format!(
+                "{host}:{port} is not an address that the resource's metadata names; grant it with the annotation whimbrel.dev/network"
+            );
             return Ok(Err(NetError::Denied(text)));
         }
         let connected = tokio::time::timeout(CONNECT_WAIT, connect(&host, port, options)).await;
-        let connection = match connected.unwrap_or_else(|_| Err(NetError::Unreachable(format!("{host}:{port}: timed out")))) {
-            Ok(connection) => connection,
-            Err(error) => return Ok(Err(error)),
-        };
+        let connection =
+            match connected.unwrap_or_else(|_| Err(NetError::Unreachable(format!("{host}:{port}: timed out")))) {
+                Ok(connection) => connection,
+                Err(error) => return Ok(Err(error)),
+            };
         let socket = Socket { host, connection: Some(connection), read: None, write: None };
         store.with(|mut access| Ok(Ok(access.get().table.push(socket)?)))
     }

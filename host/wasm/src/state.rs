@@ -1,7 +1,7 @@
 //! What belongs to one store: WASI with everything denied, limits, grants, the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
@@ -51,35 +51,39 @@ impl WasiView for State {
 
 /// How long a guest has run without coming back to its worker.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BusyTicks(Arc<AtomicU64>);
+pub(crate) struct BusyTicks {
+    ticks: Arc<AtomicU64>,
+    /// It is to be interrupted at the next tick, whatever it does.
+    doomed: Arc<AtomicBool>,
+}
 
 impl BusyTicks {
     /// The worker's loop got its turn.
     pub(crate) fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.ticks.store(0, Ordering::Relaxed);
+    }
+
+    /// Interrupts the guest at the next tick. Tests of what survives ask for it.
+    pub(crate) fn doom(&self) {
+        self.doomed.store(true, Ordering::Relaxed);
     }
 }
 
 /// Makes a store that interrupts its guest once it has kept the worker from its turn for longer than `busy_max`. Until
 /// then it lets other tasks of the host's threads run at each tick.
-///
-/// `trap_every`: a trap after so many ticks all the same, wherever the guest is then. Tests of what survives ask for it.
 pub(crate) fn store<T: AsMut<State> + Send + 'static>(
     engine: &Engine,
     data: T,
     busy_max: Duration,
-    trap_every: Option<u64>,
 ) -> (Store<T>, BusyTicks) {
     let mut store = Store::new(engine, data);
     store.limiter(|data| &mut data.as_mut().limits);
     let busy = store.data_mut().as_mut().busy.clone();
-    let ticks = Arc::clone(&busy.0);
+    let (ticks, doomed) = (Arc::clone(&busy.ticks), Arc::clone(&busy.doomed));
     let ticks_max = u64::try_from(busy_max.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX);
-    let mut until_trap = trap_every;
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        until_trap = until_trap.map(|left| left.saturating_sub(1));
-        if until_trap == Some(0) || ticks.fetch_add(1, Ordering::Relaxed) >= ticks_max {
+        if doomed.load(Ordering::Relaxed) || ticks.fetch_add(1, Ordering::Relaxed) >= ticks_max {
             return Ok(UpdateDeadline::Interrupt);
         }
         Ok(UpdateDeadline::Yield(1))

@@ -18,7 +18,11 @@ use crate::bindings::adapter::whimbrel::pubsub::net::{NetError, TlsOptions};
 ///
 /// # Errors
 /// Always `NetError::Tls`, with the host and the reason, never with key material.
-pub(crate) async fn connect(stream: TcpStream, host: &str, options: TlsOptions) -> Result<TlsStream<TcpStream>, NetError> {
+pub(crate) async fn connect(
+    stream: TcpStream,
+    host: &str,
+    options: TlsOptions,
+) -> Result<TlsStream<TcpStream>, NetError> {
     let failed = |reason: String| NetError::Tls(format!("{host}: {reason}"));
     let name = options.server_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
     let name = ServerName::try_from(name).map_err(|_| failed("its name cannot stand in a certificate".to_owned()))?;
@@ -44,7 +48,9 @@ fn config(options: TlsOptions) -> Result<ClientConfig, String> {
             let key = PrivateKeyDer::from_pem_reader(Cursor::new(key));
             // The parser's own words could quote the key.
             let key = key.map_err(|_| "clientKey holds no private key in PEM".to_owned())?;
-            builder.with_client_auth_cert(certificates, key).map_err(|error| format!("clientCert and clientKey: {error}"))
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|error| format!("clientCert and clientKey: {error}"))
         }
     }
 }
@@ -101,7 +107,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -110,7 +121,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

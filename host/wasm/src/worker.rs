@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, ResourceAny, Source, StreamConsumer, StreamResult};
+use wasmtime::{Engine, StoreContextMut};
 use whimbrel_pubsub::{BrokerError, BrokerJob, Features, PublishJob};
 
 use crate::bindings::adapter::BrokerAdapter;
@@ -59,6 +59,7 @@ pub(crate) enum End {
 
 /// What the worker shares with its supervisor.
 pub(crate) struct Shared<'a> {
+    pub(crate) engine: &'a Engine,
     pub(crate) features: &'a OnceLock<Features>,
     pub(crate) settings: &'a BrokerSettings,
     pub(crate) state: &'a Arc<watch::Sender<BrokerState>>,
@@ -100,7 +101,17 @@ pub(crate) async fn run(
     let features = shared.features.get_or_init(|| features).clone();
     shared.state.send_replace(BrokerState::Ready);
     store.with(|mut access| news.pipe(&mut access, sink))?;
-    let mut worker = Worker { store, guest, connection, features, calls: FuturesUnordered::new(), in_flight: Vec::new(), next: 0, feeds: 0 };
+    let mut worker = Worker {
+        store,
+        guest,
+        connection,
+        features,
+        calls: FuturesUnordered::new(),
+        in_flight: Vec::new(),
+        next: 0,
+        messages: 0,
+        feeds: 0,
+    };
     worker.serve(queue, shared).await
 }
 
@@ -124,6 +135,8 @@ struct Worker<'a> {
     calls: FuturesUnordered<Call<'a>>,
     in_flight: Vec<InFlight>,
     next: u64,
+    /// Messages given to the instance so far.
+    messages: u64,
     /// Subscriptions that are being opened or live.
     feeds: usize,
 }
@@ -145,6 +158,10 @@ impl<'a> Worker<'a> {
             shared.busy.reset();
             while !backlog.is_empty() && self.has_room() {
                 self.publish(&mut backlog);
+                if shared.settings.trap_every.is_some_and(|messages| self.messages >= messages) {
+                    shared.busy.doom();
+                    shared.engine.increment_epoch();
+                }
             }
             tokio::select! { biased;
                 Some(done) = self.calls.next() => {
@@ -193,6 +210,7 @@ impl<'a> Worker<'a> {
         let alone = self.features.topic_flow && self.feeds > 0;
         let batch = take_batch(backlog, &self.features, alone);
         let Some(deadline) = batch.iter().map(|job| job.deadline).max() else { return };
+        self.messages += batch.iter().map(|job| job.messages.len() as u64).sum::<u64>();
         let id = self.next;
         self.next += 1;
         self.in_flight.push(InFlight { id, started: Instant::now(), deadline });

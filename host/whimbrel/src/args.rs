@@ -25,7 +25,6 @@ pub enum Command {
 
 /// The flags of `whimbrel run`.
 #[derive(Debug, Clone, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "they are daprd's flags")]
 #[command(disable_help_subcommand = true)]
 pub struct RunArguments {
     /// The app this host stands beside: its identity for scopes and its consumer group.
@@ -188,7 +187,8 @@ fn quantity(text: &str) -> Result<u64, String> {
         "G" => Some(1_000_000_000),
         _ => None,
     };
-    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
+    let bytes =
+        number.parse::<u64>().ok().zip(factor).and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
     bytes.ok_or_else(|| format!("{text} is not a number of bytes such as 4Mi"))
 }
 

@@ -55,7 +55,9 @@ pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>,
         let manifest = match plugin.description.as_deref().map(|text| PluginManifest::parse(text, &plugin.path)) {
             None => None,
             Some(Ok(manifest)) => Some(manifest),
-            Some(Err(error)) => return Err(PlanError::Plugin(anyhow!("{error}").context("reading the plugin's description"))),
+            Some(Err(error)) => {
+                return Err(PlanError::Plugin(anyhow!("{error}").context("reading the plugin's description")));
+            }
         };
         if let Some(manifest) = &manifest {
             problems.extend(whimbrel_resources::check(component, manifest));
@@ -103,7 +105,10 @@ pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str
     for (component, state) in opening {
         match opened(&component, state).await {
             Err(error) if component.ignore_errors => {
-                tracing::error!(component = component.name, "not open yet, and tried further, as ignoreErrors says: {error:#}");
+                tracing::error!(
+                    component = component.name,
+                    "not open yet, and tried further, as ignoreErrors says: {error:#}"
+                );
             }
             Err(error) => return Err(initialization(&component, &error)),
             Ok(()) => tracing::info!(component = component.name, kind = component.kind, "component loaded"),
@@ -122,18 +127,23 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
     }
     BrokerSettings {
         name: component.name.clone(),
-        properties: component.properties.iter().map(|property| (property.name.clone(), property.value.clone())).collect(),
+        properties: component
+            .properties
+            .iter()
+            .map(|property| (property.name.clone(), property.value.clone()))
+            .collect(),
         instance: instance.to_owned(),
         grants,
         open_wait: component.init_timeout,
         batch_messages_max: None,
-        trap_every: std::env::var("WHIMBREL_TRAP_ADAPTERS_EVERY").ok().and_then(|ticks| ticks.parse().ok()),
+        trap_every: std::env::var("WHIMBREL_TRAP_ADAPTERS_EVERY").ok().and_then(|messages| messages.parse().ok()),
     }
 }
 
 /// Waits until a broker serves.
 async fn opened(component: &Component, mut state: watch::Receiver<BrokerState>) -> anyhow::Result<()> {
-    let settled = state.wait_for(|state| matches!(state, BrokerState::Ready | BrokerState::Failed(_) | BrokerState::Closed));
+    let settled =
+        state.wait_for(|state| matches!(state, BrokerState::Ready | BrokerState::Failed(_) | BrokerState::Closed));
     match tokio::time::timeout(component.init_timeout, settled).await {
         Ok(Ok(state)) => match &*state {
             BrokerState::Ready => return Ok(()),

@@ -12,7 +12,11 @@ use whimbrel_wasm::{HandlerSettings, Loader, Plugin, start_handler};
 ///
 /// # Errors
 /// A file is no handler; the text names it and the resource.
-pub(crate) fn start(snapshot: &Snapshot, loader: &Loader, topology: &Arc<ArcSwap<Topology>>) -> anyhow::Result<Vec<Subscription>> {
+pub(crate) fn start(
+    snapshot: &Snapshot,
+    loader: &Loader,
+    topology: &Arc<ArcSwap<Topology>>,
+) -> anyhow::Result<Vec<Subscription>> {
     let mut subscriptions = Vec::new();
     for declared in &snapshot.handlers {
         let context = || format!("{}:{}: handler {}", declared.at.file.display(), declared.at.line, declared.name);

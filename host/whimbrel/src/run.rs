@@ -230,7 +230,8 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
     for address in addresses {
         let port = arguments.dapr_http_port;
         let listener = TcpListener::bind((address, port)).await;
-        let listener = listener.with_context(|| format!("listening on {address}:{port} (--dapr-http-port, --dapr-listen-addresses)"))?;
+        let listener = listener
+            .with_context(|| format!("listening on {address}:{port} (--dapr-http-port, --dapr-listen-addresses)"))?;
         let at: SocketAddr = listener.local_addr().context("asking for the address that is listened on")?;
         tracing::info!("listening http={at} ");
         listeners.push(listener);
@@ -249,7 +250,9 @@ fn cache_folder() -> Option<PathBuf> {
     if let Some(folder) = env::var_os("WHIMBREL_CACHE") {
         return Some(PathBuf::from(folder));
     }
-    let user = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    let user = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
     user.filter(|folder| folder.is_absolute()).map(|folder| folder.join("whimbrel"))
 }
 

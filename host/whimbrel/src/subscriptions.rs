@@ -30,7 +30,9 @@ pub(crate) async fn of_app(snapshot: &Snapshot, app: Option<&App>, ask: bool) ->
     let (own, warnings) = match whimbrel_resources::programmatic(&answer) {
         Ok(own) => own,
         Err(error) => {
-            tracing::error!("no subscriptions are started: the app's answer to /dapr/subscribe cannot be read: {error}");
+            tracing::error!(
+                "no subscriptions are started: the app's answer to /dapr/subscribe cannot be read: {error}"
+            );
             return Vec::new();
         }
     };
@@ -48,9 +50,15 @@ pub(crate) async fn of_app(snapshot: &Snapshot, app: Option<&App>, ask: bool) ->
 }
 
 /// The app's subscriptions with their handler and group: the component's `consumerID`, else the app's id.
-pub(crate) fn for_app(declared: &[Arc<Declared>], topology: &Topology, caller: &Caller, handler: &Handler) -> Vec<Subscription> {
+pub(crate) fn for_app(
+    declared: &[Arc<Declared>],
+    topology: &Topology,
+    caller: &Caller,
+    handler: &Handler,
+) -> Vec<Subscription> {
     let group = |declared: &Declared| {
-        let consumer_id = topology.broker(&declared.pubsub, caller).and_then(|broker| broker.declared.consumer_id.clone());
+        let consumer_id =
+            topology.broker(&declared.pubsub, caller).and_then(|broker| broker.declared.consumer_id.clone());
         consumer_id.unwrap_or_else(|| caller.app_id.as_ref().to_owned())
     };
     declared

@@ -13,7 +13,8 @@ pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
         level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
         other => anyhow::bail!("--log-level {other} is none of debug, info, warn, error, fatal"),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},wasmtime=warn,hyper=warn")));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},wasmtime=warn,hyper=warn")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_ansi(false);
     // A second start in one process (tests of the library) keeps the first log.
     if json {

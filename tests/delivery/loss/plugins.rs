@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::rig::{RUN_MAX, Rig, TOPIC, dead_letters_of};
+use crate::harness::host::HostPlan;
 use crate::harness::ledger::{Subscriber, recognise_id};
 use crate::harness::redis::{Reader, Redis};
 use crate::harness::{plugin, resource, run_within, until};
@@ -23,15 +24,13 @@ const LOST: &str = "the adapter was lost, a fresh instance follows";
 fn an_adapter_traps_again_and_again() -> Result<()> {
     run_within(RUN_MAX, async |test| {
         let (mut rig, waiting) = Rig::new(test, TRAPS, &["shop"]).await?;
-        // In every share of the messages at least once, whichever comes first.
-        let every = rig.share() * 9 / 10;
-        let misbehave = format!("trap-on-publish:{every},trap-on-settle:{every}");
-        let broker = resource::redis("bus", rig.redis.address(), &[("misbehave", &misbehave)])
-            .replace("pubsub.redis", "pubsub.misbehaving-redis");
-        let broker = resource::from_file(&broker, &plugin::misbehaving_redis()?, "");
+        // In every share of the messages at least once.
+        let every = (rig.share() * 9 / 10).to_string();
+        let broker = resource::redis("bus", rig.redis.address(), &[]);
         let mut sides = vec![];
         for one in waiting {
-            sides.push(Rig::side(test, one, &broker).await?);
+            let trap = |plan: HostPlan| plan.env("WHIMBREL_TRAP_ADAPTERS_EVERY", &every);
+            sides.push(Rig::side_with(test, one, &broker, trap).await?);
         }
         let Some(side) = sides.first() else { return Ok(()) };
         rig.publish(side.host.address());

@@ -98,12 +98,23 @@ impl Rig {
 
     /// Starts the app and the host of a subscriber.
     pub(super) async fn side(test: &Test, waiting: Waiting, broker: &str) -> Result<Side> {
+        Self::side_with(test, waiting, broker, |plan| plan).await
+    }
+
+    /// The same with a host that is planned otherwise.
+    pub(super) async fn side_with(
+        test: &Test,
+        waiting: Waiting,
+        broker: &str,
+        change: impl FnOnce(HostPlan) -> HostPlan,
+    ) -> Result<Side> {
         let Waiting { app_id, subscriber } = waiting;
         let app = App::start().await?;
         app.count("/in", &subscriber);
         let dead = dead_letters_of(&app_id);
         let subscription = resource::subscription("bus", TOPIC, "/in", Some(&dead));
-        let host = Self::plan(test, &app_id, broker)?.resource(subscription)?.app(&app).start().await?;
+        let plan = Self::plan(test, &app_id, broker)?.resource(subscription)?.app(&app);
+        let host = change(plan).start().await?;
         Ok(Side { host, subscriber, dead, _app: Some(app) })
     }
 

@@ -29,6 +29,23 @@ pub(crate) struct Reply {
     pub(crate) is_cut: bool,
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection to the app broke: {error}")]
+pub(crate) struct Broken {
+    /// What happened.
+    error: hyper::Error,
+    /// Something of an answer had arrived.
+    answered: bool,
+}
+
+impl Broken {
+    /// Whether the app may have closed the connection before it saw the request.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        !self.answered
+    }
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -39,11 +56,11 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Speaks HTTP/1.1 on a stream.
-    pub(crate) async fn open(stream: TcpStream) -> Result<Self, hyper::Error> {
+    pub(crate) async fn open(stream: TcpStream) -> Result<Self, Broken> {
         // Only a socket that is gone refuses, and that shows at the first write.
         stream.set_nodelay(true).ok();
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
+        let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| Broken { error, answered: false })?;
         Ok(Self { sender, connection, open: true })
     }
 
@@ -57,7 +74,7 @@ impl Lane {
         &mut self,
         request: Request<Full<Bytes>>,
         body_bytes_max: usize,
-    ) -> Result<Reply, hyper::Error> {
+    ) -> Result<Reply, Broken> {
         let Self { sender, connection, open } = self;
         let mut dialogue = pin!(dialogue(sender, request, body_bytes_max));
         let reply = poll_fn(|context| {
@@ -85,12 +102,14 @@ async fn dialogue(
     sender: &mut http1::SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
     body_bytes_max: usize,
-) -> Result<Reply, hyper::Error> {
-    sender.ready().await?;
-    let (head, mut body) = sender.send_request(request).await?.into_parts();
+) -> Result<Reply, Broken> {
+    let unanswered = |error: hyper::Error| Broken { answered: error.is_parse(), error };
+    sender.ready().await.map_err(unanswered)?;
+    let (head, mut body) = sender.send_request(request).await.map_err(unanswered)?.into_parts();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame?.into_data() else { continue };
+        let frame = frame.map_err(|error| Broken { error, answered: true })?;
+        let Ok(bytes) = frame.into_data() else { continue };
         let room = body_bytes_max - whole.len();
         whole.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if bytes.len() > room {

@@ -118,12 +118,7 @@ impl AsyncAnswer for Gate {
 }
 
 fn gate() -> Gate {
-    Gate {
-        open: Arc::new(Semaphore::new(0)),
-        arrived: Arc::default(),
-        inside: Arc::default(),
-        most: Arc::default(),
-    }
+    Gate { open: Arc::new(Semaphore::new(0)), arrived: Arc::default(), inside: Arc::default(), most: Arc::default() }
 }
 
 fn run(connection: AppConnection) -> (Handler, JoinHandle<()>) {

@@ -128,3 +128,6 @@ async fn discard(mut body: Incoming) {
     // Whether it came to the end makes no difference to the answer.
     timeout(DISCARD_WAIT, all).await.ok();
 }
+
+#[cfg(test)]
+mod tests;

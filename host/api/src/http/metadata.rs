@@ -27,6 +27,7 @@ struct Metadata<'a> {
     enabled_features: [&'a str; 0],
     components: Vec<Component<'a>>,
     extended: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions: Vec<Subscribed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     app_connection_properties: Option<Connection<'a>>,
@@ -108,11 +109,7 @@ pub(super) fn get(api: &Api) -> Answer {
             max_concurrency: app.concurrency_max,
         }),
         resiliencies: doors.resiliencies.iter().map(|name| Named { name }).collect(),
-        actor_runtime: Actors {
-            runtime_status: "DISABLED",
-            host_ready: false,
-            placement: "placement: disconnected",
-        },
+        actor_runtime: Actors { runtime_status: "DISABLED", host_ready: false, placement: "placement: disconnected" },
     };
     match serde_json::to_vec(&metadata) {
         Ok(body) => with_body(StatusCode::OK, "application/json", body),

@@ -1,176 +1,29 @@
 //! A real server on a free port, spoken to in raw HTTP, with a fake broker behind it.
 
-use std::sync::{Arc, Mutex};
+mod host;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Caller, Environment, Message, Topology};
-use whimbrel_resources::{Component, Origin, Position, Subscription, Text, TopicScopes};
+use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
+use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
-use super::serve;
-use crate::{AppConnection, Doors, Health};
+use crate::{AppConnection, Doors};
+use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_for, host_with};
 
 /// Longer than anything here takes, so that a test which would hang fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-type Stored = Arc<Mutex<Vec<Message>>>;
-
-/// A broker that keeps what it is given and answers with what `answer` makes of it.
-fn fake_broker(
-    scopes: TopicScopes,
-    answer: impl Fn(&Message) -> Result<(), BrokerError> + Send + 'static,
-) -> (Broker, Stored) {
-    let (broker, mut queue): (Broker, mpsc::Receiver<BrokerJob>) = Broker::new(component(scopes));
-    let stored = Stored::default();
-    let kept = Arc::clone(&stored);
-    tokio::spawn(async move {
-        while let Some(job) = queue.recv().await {
-            if let BrokerJob::Publish(job) = job {
-                let results = job.messages.iter().map(&answer).collect();
-                kept.lock().expect("no test panics with it").extend(job.messages);
-                job.reply.send(results).ok();
-            }
-        }
-    });
-    (broker, stored)
-}
-
-fn component(topic_scopes: TopicScopes) -> Arc<Component> {
-    Arc::new(Component {
-        name: "bus".into(),
-        kind: "pubsub.fake".into(),
-        version: "v1".into(),
-        properties: Vec::new(),
-        scopes: Vec::new(),
-        topic_scopes,
-        init_timeout: Duration::from_secs(5),
-        ignore_errors: false,
-        consumer_id: None,
-        network: Vec::new(),
-        plugin: None,
-        at: Position { file: "bus.yaml".into(), line: 1 },
-    })
-}
-
-struct Host {
-    address: std::net::SocketAddr,
-    stored: Stored,
-    health: Arc<Health>,
-    stop: CancellationToken,
-    served: JoinHandle<()>,
-}
-
-/// A host with the given broker and whatever else `change` sets.
-async fn host_with((broker, stored): (Broker, Stored), change: impl FnOnce(&mut Doors)) -> Host {
-    let topology = Topology {
-        environment: Environment::system(),
-        brokers: [("bus".to_owned(), broker)].into(),
-        policies: whimbrel_resources::Policies::default(),
-    };
-    let states = || vec![("bus".to_owned(), "restarting (3 of 10): trapped".to_owned())];
-    let health = Arc::new(Health::new(Box::new(states)));
-    let caller = Caller { app_id: "me".into() };
-    let mut doors = Doors::new(Arc::new(ArcSwap::from_pointee(topology)), caller, Arc::clone(&health));
-    change(&mut doors);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(vec![listener], Arc::new(doors), stop.clone()));
-    Host { address, stored, health, stop, served }
-}
-
-async fn host() -> Host {
-    host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |_| {}).await
-}
-
-impl Host {
-    async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.expect("the server listens"), read: Vec::new() }
-    }
-
-    /// Sends one request on its own connection.
-    async fn ask(&self, request: &str) -> Reply {
-        let mut client = self.connect().await;
-        client.send(request.as_bytes()).await;
-        client.reply(!request.starts_with("HEAD")).await
-    }
-
-    fn topics(&self) -> Vec<String> {
-        self.stored.lock().expect("no test panics with it").iter().map(|message| message.topic.to_string()).collect()
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    /// As sent, in lower case.
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().filter_map(|line| line.split_once(": ")).find(|(known, _)| *known == name).map(|(_, v)| v)
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).expect("the body is JSON")
-    }
-}
-
-impl Client {
-    async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("the server reads");
-    }
-
-    /// Reads until `done` finds what it looks for; `None` at the end of the stream.
-    async fn read_until<T>(&mut self, done: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
-        loop {
-            if let Some(found) = done(&self.read) {
-                return Some(found);
-            }
-            let count = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("the server answers");
-            if count.ok()? == 0 {
-                return None;
-            }
-        }
-    }
-
-    async fn reply(&mut self, has_body: bool) -> Reply {
-        let end = |read: &[u8]| read.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
-        let head_length = self.read_until(end).await.expect("a whole head");
-        let head = String::from_utf8_lossy(&self.read[..head_length]).to_lowercase();
-        self.read.drain(..head_length);
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let mut reply = Reply { status, head, body: String::new() };
-        let length = reply.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        if has_body {
-            self.read_until(|read| (read.len() >= length).then_some(())).await.expect("a whole body");
-            reply.body = String::from_utf8(self.read.drain(..length).collect()).expect("a body in UTF-8");
-        }
-        reply
-    }
-
-    async fn is_closed(&mut self) -> bool {
-        self.read_until(|_| None::<()>).await.is_none()
-    }
-}
 
 fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
@@ -183,7 +36,8 @@ fn publish(target: &str) -> String {
 async fn check(host: &Host, request: &str, status: u16, code: &str) -> Reply {
     let reply = host.ask(request).await;
     assert_eq!(reply.status, status, "{request}\n{reply:?}");
-    let actual = if status >= 400 && reply.body.starts_with('{') { reply.json()["errorCode"].clone() } else { "".into() };
+    let actual =
+        if status >= 400 && reply.body.starts_with('{') { reply.json()["errorCode"].clone() } else { "".into() };
     assert_eq!(actual, code, "{request}\n{reply:?}");
     if !code.is_empty() {
         assert_eq!(reply.header("content-type"), Some("application/json"), "{request}");
@@ -332,9 +186,12 @@ async fn a_body_has_a_limit() {
 
 #[tokio::test]
 async fn a_client_that_waits_for_permission_to_send_is_told() {
-    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.body_bytes_max = Some(10)).await;
+    let host =
+        host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.body_bytes_max = Some(10)).await;
     let head = |length| {
-        format!("POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n")
+        format!(
+            "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
     };
     let mut client = host.connect().await;
     client.send(head(5).as_bytes()).await;
@@ -356,6 +213,20 @@ async fn requests_share_a_connection() {
     client.send(publish("/v1.0/publish/bus/d").as_bytes()).await;
     assert_eq!(client.reply(true).await.status, 204);
     assert_eq!(host.topics(), ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let host = host_for(fake_broker(TopicScopes::default(), |_| Ok(())), 1, |_| {}).await;
+    let (mut first, mut second) = (host.connect().await, host.connect().await);
+    second.send(publish("/v1.0/publish/bus/second").as_bytes()).await;
+    for _ in 0..10 {
+        first.send(publish("/v1.0/publish/bus/first").as_bytes()).await;
+        assert_eq!(first.reply(true).await.status, 204);
+    }
+    assert_eq!(host.topics(), ["first"; 10]);
+    drop(first);
+    assert_eq!(second.reply(true).await.status, 204);
 }
 
 #[tokio::test]
@@ -401,7 +272,8 @@ async fn silent_clients_are_cut_off() {
 #[tokio::test]
 async fn headers_have_a_limit() {
     let host = host().await;
-    let padded = |bytes: usize| request("POST", "/v1.0/publish/bus/t", &format!("x-pad: {}\r\n", "x".repeat(bytes)), "x");
+    let padded =
+        |bytes: usize| request("POST", "/v1.0/publish/bus/t", &format!("x-pad: {}\r\n", "x".repeat(bytes)), "x");
     for (bytes, status) in [(4096, 204), (8300, 431), (200_000, 431)] {
         assert_eq!(host.ask(&padded(bytes)).await.status, status, "{bytes}");
     }
@@ -410,7 +282,9 @@ async fn headers_have_a_limit() {
 #[tokio::test]
 async fn garbage_harms_nobody() {
     let host = host().await;
-    for garbage in ["\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n\r\n", "nonsense\r\n\r\n", "POST t HTTP/9.9\r\n\r\n"] {
+    for garbage in
+        ["\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n\r\n", "nonsense\r\n\r\n", "POST t HTTP/9.9\r\n\r\n"]
+    {
         let mut client = host.connect().await;
         client.send(garbage.as_bytes()).await;
         assert!(client.is_closed().await, "{garbage}");

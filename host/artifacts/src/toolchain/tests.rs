@@ -1,7 +1,8 @@
 use super::*;
 
 fn line(toolchain: &Toolchain) -> (String, Vec<String>, Option<String>) {
-    let command = toolchain.command(Path::new("/checkout"), &["whimbrel-redis".to_owned()], PROFILE, Path::new("/target"));
+    let command =
+        toolchain.command(Path::new("/checkout"), &["whimbrel-redis".to_owned()], PROFILE, Path::new("/target"));
     let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let flags = command.get_envs().find(|(name, _)| *name == "RUSTFLAGS").and_then(|(_, value)| value);
     (
@@ -25,8 +26,11 @@ fn an_installed_target_is_built_with_the_toolchain_in_use() {
 
 #[test]
 fn debian_builds_the_standard_library_from_source() {
-    let toolchain =
-        Toolchain::FromSource { bin: "/usr/bin".into(), linker: "wasm-ld-22".into(), libc: "/usr/lib/wasm32-wasi".into() };
+    let toolchain = Toolchain::FromSource {
+        bin: "/usr/bin".into(),
+        linker: "wasm-ld-22".into(),
+        libc: "/usr/lib/wasm32-wasi".into(),
+    };
     let (program, args, flags) = line(&toolchain);
     assert_eq!(program, "/usr/bin/cargo");
     assert_eq!(&args[..2], ["build", "-Zbuild-std=std,panic_abort"]);

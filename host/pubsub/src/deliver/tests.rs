@@ -10,7 +10,9 @@ use tokio::time::{Instant, timeout};
 use whimbrel_resources::{Backoff, Policies, Policy, Retry, TopicScopes};
 
 use super::*;
-use crate::{Arrived, Broker, BrokerError, BrokerJob, Feed, FeedJob, Handler, HandlerJob, Message, SubscribeJob, Verdict, fakes};
+use crate::{
+    Arrived, Broker, BrokerError, BrokerJob, Feed, FeedJob, Handler, HandlerJob, Message, SubscribeJob, Verdict, fakes,
+};
 
 /// The far ends of everything the spine touches.
 struct Ends {
@@ -130,7 +132,8 @@ async fn an_outcome_becomes_a_verdict() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_takes_too_long_has_failed() {
-    let mut ends = spine(TopicScopes::default(), constant(1, Some(Duration::from_secs(3))), fakes::declared("t", None, &[]));
+    let mut ends =
+        spine(TopicScopes::default(), constant(1, Some(Duration::from_secs(3))), fakes::declared("t", None, &[]));
     let mut feed = ends.feed().await;
     feed.deliver(fakes::arrived(1, "m", None)).await;
     let first = ends.attempt().await;
@@ -189,7 +192,8 @@ async fn check_dead_letter(arrived: Arrived, answers: &[Result<Outcome, HandlerE
 #[tokio::test(start_paused = true)]
 async fn what_is_given_up_is_dead_lettered_as_it_came() {
     let arrived = || fakes::arrived(1, "m", None);
-    let with = |data: &'static str| Arrived { message: Message { data: data.into(), ..arrived().message }, ..arrived() };
+    let with =
+        |data: &'static str| Arrived { message: Message { data: data.into(), ..arrived().message }, ..arrived() };
     check_dead_letter(arrived(), &[Ok(Outcome::Drop)]).await;
     check_dead_letter(arrived(), &[Ok(Outcome::Retry)]).await;
     check_dead_letter(arrived(), &[Err(HandlerError::Timeout)]).await;
@@ -315,7 +319,9 @@ async fn a_stop_pauses_drains_and_then_ends_the_subscription() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(feed.jobs.try_recv().is_err(), "it does not stop while something is in flight");
     job.reply.send(Ok(Outcome::Success)).expect("somebody waits");
-    let Some(FeedJob::Settle { token: 1, verdict: Verdict::Ack, reply }) = soon(feed.jobs.recv()).await else { panic!() };
+    let Some(FeedJob::Settle { token: 1, verdict: Verdict::Ack, reply }) = soon(feed.jobs.recv()).await else {
+        panic!()
+    };
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(feed.jobs.try_recv().is_err(), "it does not stop before the acknowledgement is confirmed");
     reply.send(Ok(())).expect("somebody waits");

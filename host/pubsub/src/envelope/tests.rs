@@ -69,13 +69,18 @@ async fn data_stands_as_its_content_type_says() {
     check_data("application/octet-stream", b"", r#""data_base64":"""#);
     check_data("application/cloudevents+protobuf", b"any", r#""data_base64":"YW55""#);
     check_data("application/x-protobuf", b"any", r#""data":"any""#);
-    check_data("application/x-protobuf", b"\x0a\x01i\x12\x01s\x1a\x031.0\x22\x01t", r#""data_base64":"CgFpEgFzGgMxLjAiAXQ=""#);
+    check_data(
+        "application/x-protobuf",
+        b"\x0a\x01i\x12\x01s\x1a\x031.0\x22\x01t",
+        r#""data_base64":"CgFpEgFzGgMxLjAiAXQ=""#,
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn deep_json_passes_without_a_stack() {
     let deep = "[".repeat(200_000) + &"]".repeat(200_000);
-    let message = wrap(request(Some("application/json"), deep.as_bytes(), &[]), &environment(), false).expect("wrapped");
+    let message =
+        wrap(request(Some("application/json"), deep.as_bytes(), &[]), &environment(), false).expect("wrapped");
     let event = unwrap(&message, &message.metadata, &Ok(false), "bus", &Random::seeded(1)).expect("an event");
     assert_eq!(event.data().as_ref(), deep.as_bytes());
 }
@@ -99,9 +104,12 @@ async fn an_envelope_has_every_attribute() {
 
 #[tokio::test(start_paused = true)]
 async fn an_envelope_is_a_cloud_event_for_the_sdk() {
-    for (content_type, body) in [("application/json", "{\"a\":1}"), ("text/plain", "x"), ("application/octet-stream", "x")] {
+    for (content_type, body) in
+        [("application/json", "{\"a\":1}"), ("text/plain", "x"), ("application/octet-stream", "x")]
+    {
         let metadata = [("cloudevent.subject", "s \" \u{1F600}"), ("ttl", "1h")];
-        let message = wrap(request(Some(content_type), body.as_bytes(), &metadata), &environment(), false).expect("wrapped");
+        let message =
+            wrap(request(Some(content_type), body.as_bytes(), &metadata), &environment(), false).expect("wrapped");
         let event: cloudevents::Event = serde_json::from_slice(&message.data).expect("a CloudEvent");
         use cloudevents::AttributesReader as _;
         assert_eq!((event.ty(), event.subject()), ("com.dapr.event.sent", Some("s \" \u{1F600}")));
@@ -179,7 +187,10 @@ async fn the_trace_of_the_request_is_written() {
     let mut traced = request(None, b"", &[]);
     traced.trace = Trace { parent: Some(PARENT.into()), state: Some("a=b".into()) };
     let event = stored(traced);
-    assert_eq!((&event["traceid"], &event["traceparent"], &event["tracestate"]), (&json!(PARENT), &json!(PARENT), &json!("a=b")));
+    assert_eq!(
+        (&event["traceid"], &event["traceparent"], &event["tracestate"]),
+        (&json!(PARENT), &json!(PARENT), &json!("a=b"))
+    );
     let mut stray = request(None, b"", &[]);
     stray.trace = Trace { parent: None, state: Some("a=b".into()) };
     assert_eq!(stored(stray)["tracestate"], "");
@@ -189,7 +200,9 @@ async fn the_trace_of_the_request_is_written() {
 fn check_pass(body: &str, expect: &Value) {
     let mut event = stored(request(Some("application/cloudevents+json"), body.as_bytes(), &[]));
     let members = event.as_object_mut().expect("an object");
-    for (name, ours) in [("traceid", ""), ("traceparent", ""), ("tracestate", ""), ("topic", "t"), ("pubsubname", "bus")] {
+    for (name, ours) in
+        [("traceid", ""), ("traceparent", ""), ("tracestate", ""), ("topic", "t"), ("pubsubname", "bus")]
+    {
         if members.get(name) == Some(&json!(ours)) && expect.get(name).is_none() {
             members.remove(name);
         }
@@ -212,7 +225,10 @@ async fn an_event_passes_with_what_it_lacks() {
     check_pass(" {} trailing", &ours(json!({})));
     check_pass(r#"{"source":null,"type":null,"specversion":null}"#, &ours(json!({})));
     check_pass(r#"{"id":null}"#, &ours(json!({ "id": null })));
-    check_pass(r#"{"id":5,"source":"s","type":"t","specversion":"0.3"}"#, &json!({ "id": 5, "source": "s", "type": "t", "specversion": "0.3" }));
+    check_pass(
+        r#"{"id":5,"source":"s","type":"t","specversion":"0.3"}"#,
+        &json!({ "id": 5, "source": "s", "type": "t", "specversion": "0.3" }),
+    );
     check_pass(r#"{"topic":"other","pubsubname":5}"#, &ours(json!({})));
     check_pass(r#"{"time":null}"#, &ours(json!({ "time": null })));
     check_pass(r#"{"traceid":"x"}"#, &ours(json!({ "traceid": "x" })));
@@ -279,7 +295,8 @@ fn a_raw_subscription_gets_an_event_around_any_bytes() {
 
 #[test]
 fn octets_are_an_event_in_binary_mode() {
-    let metadata = [("Content-Type", "application/octet-stream"), ("ce_id", "i"), ("CE_Type", "t"), ("ce_expiration", "x")];
+    let metadata =
+        [("Content-Type", "application/octet-stream"), ("ce_id", "i"), ("CE_Type", "t"), ("ce_expiration", "x")];
     let event = read(&arrived(b"\xffanything", &metadata), false).expect("an event");
     assert_eq!(event.body(), &b"\xffanything"[..]);
     assert_eq!(event.data().as_ref(), b"\xffanything");

@@ -5,7 +5,9 @@ use crate::fakes;
 
 #[test]
 fn a_subscription_says_how_much_may_be_unsettled() {
-    for (given, expect) in [(None, 100), (Some("7"), 7), (Some(" 7 "), 7), (Some("0"), 1), (Some("99999"), 10_000), (Some("x"), 100)] {
+    for (given, expect) in
+        [(None, 100), (Some("7"), 7), (Some(" 7 "), 7), (Some("0"), 1), (Some("99999"), 10_000), (Some("x"), 100)]
+    {
         let metadata: Vec<_> = given.map(|given| ("MaxUnsettled", given)).into_iter().collect();
         assert_eq!(max_unsettled(&fakes::declared("t", None, &metadata)), expect, "{given:?}");
     }

@@ -82,16 +82,15 @@ async fn the_first_check_that_fails_wins() {
     let parsed = || PublishRequest { metadata: Vec::new(), ..with_topic() };
     let error = "json: cannot unmarshal array into Go value of type map[string]interface {}".to_owned();
     check_error(parsed(), PublishError::CloudEvent { error }).await;
-    check_error(
-        fakes::request("t", "x", &[]),
-        PublishError::Forbidden { topic: "t".into(), app_id: "me".into() },
-    )
-    .await;
+    check_error(fakes::request("t", "x", &[]), PublishError::Forbidden { topic: "t".into(), app_id: "me".into() })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_policy_the_first_answer_counts() {
-    for error in [BrokerError::Transient("x".into()), BrokerError::Unknown("x".into()), BrokerError::Permanent("x".into())] {
+    for error in
+        [BrokerError::Transient("x".into()), BrokerError::Unknown("x".into()), BrokerError::Permanent("x".into())]
+    {
         let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
         let topology = fakes::topology(bus, Policies::default(), 1);
         assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error));
@@ -130,7 +129,9 @@ async fn so_many_retries_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn what_never_succeeds_is_not_tried_again() {
-    for error in [BrokerError::Permanent("x".into()), BrokerError::Invalid("x".into()), BrokerError::Unauthorized("x".into())] {
+    for error in
+        [BrokerError::Permanent("x".into()), BrokerError::Invalid("x".into()), BrokerError::Unauthorized("x".into())]
+    {
         let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
         let topology = fakes::topology(bus, retry(None, None), 1);
         assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error));

@@ -65,7 +65,11 @@ fn publishing_and_subscribing_have_their_own_lists() {
 }
 
 fn check_delivery(scopes: &TopicScopes, subscribed: &str, actual: &str, wildcards: bool, expect: bool) {
-    assert_eq!(allow_delivery(scopes, "app", subscribed, actual, wildcards), expect, "{subscribed} {actual} {scopes:?}");
+    assert_eq!(
+        allow_delivery(scopes, "app", subscribed, actual, wildcards),
+        expect,
+        "{subscribed} {actual} {scopes:?}"
+    );
 }
 
 #[test]

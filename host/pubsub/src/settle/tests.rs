@@ -102,7 +102,9 @@ async fn each_disposition_does_one_thing() {
 async fn a_dead_letter_is_confirmed_before_the_message_is_acknowledged() {
     let exhausted = || Disposition::DeadLetter(Reason::Exhausted("x".into()));
     check(exhausted(), Ok(()), &["publish to dead", "Ack"], false).await;
-    for error in [BrokerError::Unknown("x".into()), BrokerError::Transient("x".into()), BrokerError::Permanent("x".into())] {
+    for error in
+        [BrokerError::Unknown("x".into()), BrokerError::Transient("x".into()), BrokerError::Permanent("x".into())]
+    {
         check(exhausted(), Err(error), &["publish to dead", "Retry(4s)"], true).await;
     }
 }

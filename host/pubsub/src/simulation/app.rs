@@ -80,19 +80,25 @@ fn check(world: &Shared, app: &str, job: &HandlerJob) -> Plan {
     if attempts_max.is_some_and(|max| made > max || info.last_attempt != (made == max)) {
         world.violation(&format!("attempt {made} of {attempts_max:?} of token {token}, last {}", info.last_attempt));
     }
-    if world.counts_known && info.attempt < count {
+    let plan = draw(&mut world);
+    let unfinished = world.unfinished.entry((key.clone(), message)).or_default();
+    if plan == Plan::Vanish {
+        *unfinished += 1;
+    }
+    let unfinished = *unfinished;
+    if world.counts_known && info.attempt + unfinished < count {
         world.violation(&format!("attempt {} of a message that was delivered {count} times", info.attempt));
     }
-
-    let plan = draw(&mut world);
     if plan != Plan::Succeed {
         world.seen.failed_attempts += 1;
     }
     let counts_known = world.counts_known;
     let before = world.last_attempt.insert((key, incarnation, message), (info.attempt, plan == Plan::Vanish));
-    // Only what is not charged may have the same number again; and what nobody counted, when its feed was lost.
+    // Only what is not charged may have the same number again. (Where the broker does not count, courses of one message
+    // that overlap after a lost connection cannot be told apart.)
     if let Some((last, same_allowed)) = before
-        && (info.attempt < last || (info.attempt == last && counts_known && !same_allowed))
+        && counts_known
+        && (info.attempt < last || (info.attempt == last && !same_allowed))
     {
         world.violation(&format!("attempt {} of message {message} follows attempt {last}", info.attempt));
     }

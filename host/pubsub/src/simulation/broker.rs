@@ -193,7 +193,9 @@ async fn settle(
     let answer = {
         let mut world = world.lock();
         match world.rng.u8(..100) {
-            thrown if world.calm || thrown >= 10 => Some(if world.apply(token, verdict) { Ok(()) } else { Err(SettleError::Stale) }),
+            thrown if world.calm || thrown >= 10 => {
+                Some(if world.apply(token, verdict) { Ok(()) } else { Err(SettleError::Stale) })
+            }
             // Carried out, and nobody learns of it.
             0..4 => {
                 world.seen.swallowed += 1;

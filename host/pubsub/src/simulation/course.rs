@@ -73,7 +73,8 @@ impl Seen {
 
 /// Runs one seed.
 pub(super) fn run(seed: u64) -> Seen {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("runtime");
     runtime.block_on(async {
         let world = Shared::new(seed);
         let listener = Listener(world.clone());
@@ -109,10 +110,12 @@ async fn simulate(world: Shared, seed: u64) {
         let host = start(&world, &key, subscription, &topology, &dispatch);
         hosts.insert(key, host);
     }
-    let publishers: Vec<_> = (0..3).map(|which| {
-        let publishing = publish_all(world.clone(), Arc::clone(&topology), which);
-        tokio::spawn(publishing.with_subscriber(dispatch.clone()))
-    }).collect();
+    let publishers: Vec<_> = (0..3)
+        .map(|which| {
+            let publishing = publish_all(world.clone(), Arc::clone(&topology), which);
+            tokio::spawn(publishing.with_subscriber(dispatch.clone()))
+        })
+        .collect();
     chaos(&world, &mut hosts, &topology, &dispatch).await;
     for publisher in publishers {
         publisher.await.expect("a publisher panicked");
@@ -137,7 +140,10 @@ fn policies(world: &mut World) -> Policies {
     let mut policy = || {
         let retry = match world.rng.u8(..4) {
             0 => None,
-            1 => Some(Retry { backoff: Backoff::Exponential(Duration::from_secs(5)), max_retries: Some(world.rng.u32(0..4)) }),
+            1 => Some(Retry {
+                backoff: Backoff::Exponential(Duration::from_secs(5)),
+                max_retries: Some(world.rng.u32(0..4)),
+            }),
             _ => {
                 let wait = world.up_to(Duration::from_secs(2));
                 Some(Retry { backoff: Backoff::Constant(wait), max_retries: Some(world.rng.u32(0..4)) })

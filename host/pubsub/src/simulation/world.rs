@@ -122,6 +122,8 @@ pub(super) struct World {
     pub(super) succeeded: BTreeSet<(Key, u32)>,
     pub(super) refused: BTreeSet<(Key, u32)>,
     dead: BTreeSet<(String, u32)>,
+    /// Attempts that no message is charged with.
+    pub(super) unfinished: BTreeMap<(Key, u64), u32>,
     pub(super) last_attempt: BTreeMap<(Key, u32, u64), (u32, bool)>,
 }
 
@@ -133,7 +135,7 @@ impl World {
             calm: false,
             forbidden: None,
             killing: false,
-            counts_known: seed % 4 != 0,
+            counts_known: !seed.is_multiple_of(4),
             violations: Vec::new(),
             seen: Seen::default(),
             trace: DefaultHasher::new(),
@@ -150,6 +152,7 @@ impl World {
             succeeded: BTreeSet::new(),
             refused: BTreeSet::new(),
             dead: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
             last_attempt: BTreeMap::new(),
         }
     }
@@ -246,7 +249,8 @@ impl World {
     pub(super) fn release(&mut self, key: &Key, tokens: &BTreeSet<u64>) {
         let delay = self.up_to(Duration::from_secs(2));
         let queue = self.queues.get_mut(key).expect("declared");
-        for entry in queue.entries.values_mut().filter(|entry| entry.token.is_some_and(|token| tokens.contains(&token))) {
+        for entry in queue.entries.values_mut().filter(|entry| entry.token.is_some_and(|token| tokens.contains(&token)))
+        {
             entry.token = None;
             entry.ready_at = Instant::now() + delay;
         }
@@ -316,14 +320,19 @@ impl World {
 
     /// What is still to be done for what was published with success. Poison without a dead-letter topic stays for ever.
     pub(super) fn left(&self) -> Vec<String> {
-        let queues = self.queues.iter().flat_map(|(key, queue)| {
-            queue.entries.values().map(move |entry| (key, queue, number_of(&entry.message)))
-        });
+        let queues = self
+            .queues
+            .iter()
+            .flat_map(|(key, queue)| queue.entries.values().map(move |entry| (key, queue, number_of(&entry.message))));
         let stuck = |queue: &Queue, number: &u32| {
-            let dead_letters = queue.dead_letter_topic.as_ref().is_some_and(|topic| self.forbidden.as_ref() != Some(topic));
+            let dead_letters =
+                queue.dead_letter_topic.as_ref().is_some_and(|topic| self.forbidden.as_ref() != Some(topic));
             !dead_letters && self.published.get(number) == Some(&Kind::Poison)
         };
-        queues.filter(|(_, queue, number)| !stuck(queue, number)).map(|(key, _, number)| format!("{key:?} {number}")).collect()
+        queues
+            .filter(|(_, queue, number)| !stuck(queue, number))
+            .map(|(key, _, number)| format!("{key:?} {number}"))
+            .collect()
     }
 
     /// What was answered with success must have been stored.

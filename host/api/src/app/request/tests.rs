@@ -49,7 +49,10 @@ fn metadata_becomes_headers() {
     check(&[("cloudevent.id", "")], &[("cloudevent.id", "")]);
     check(&[("grpc-timeout", "1S")], &[("dapr-grpc-timeout", "1S")]);
     check(&[("trace-bin", "x"), ("Content-Length", "9"), ("content-type", "text/plain")], &[]);
-    check(&[("Connection", "close"), ("Transfer-Encoding", "chunked"), ("host", "evil"), ("expect", "100-continue")], &[]);
+    check(
+        &[("Connection", "close"), ("Transfer-Encoding", "chunked"), ("host", "evil"), ("expect", "100-continue")],
+        &[],
+    );
     check(&[("dapr-api-token", "stolen"), ("destination-app-id", "x")], &[]);
     check(&[("", "x"), ("with space", "x"), (":path", "/x"), ("line", "a\r\nb: c")], &[]);
     check(&[("city", "Zürich")], &[("city", "Zürich")]);
