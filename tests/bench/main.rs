@@ -5,6 +5,7 @@
 //! (`/proc/PID/stat`), or this process's where both sides run in it.
 
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
