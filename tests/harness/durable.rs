@@ -48,7 +48,8 @@ fn read(path: &Path) -> Result<Vec<u64>> {
 fn write_all(mut file: File, mut queue: mpsc::Receiver<(u64, oneshot::Sender<()>)>) {
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
-        while let (true, Ok(next)) = (batch.len() < LINES_WAITING_MAX, queue.try_recv()) {
+        while batch.len() < LINES_WAITING_MAX {
+            let Ok(next) = queue.try_recv() else { break };
             batch.push(next);
         }
         let mut text = String::new();

@@ -218,7 +218,7 @@ impl Ledger {
         }
         for ((state, count), n) in self.states.iter().zip(&logged).zip(0_u64..) {
             match (state.load(Ordering::Relaxed), *count) {
-                (CONFIRMED, 0) => account.lost.push(n),
+                (CONFIRMED, 0) => account.lost.push((n, subscriber.arrivals(n))),
                 (UNSENT, 1..) => account.phantom.push(n.to_string()),
                 (_, 1..) => account.arrived += 1,
                 _ => {}

@@ -214,7 +214,8 @@ impl<'a> Data<'a> {
                 Some(value) => Self::Json(Cow::Borrowed(value)),
                 None => Self::Text(Cow::Borrowed(text)),
             },
-            // Not UTF-8: no JSON by its standard, and Dapr's reader takes it nevertheless. The rare case may copy twice.
+            // Not UTF-8: no JSON by its standard, and Dapr's reader takes it nevertheless. The rare case may copy
+            // twice.
             Cow::Owned(text) => match first_value(&text).map(str::to_owned) {
                 Some(value) => Self::Json(Cow::Owned(value)),
                 None => Self::Text(Cow::Owned(text)),

@@ -62,8 +62,8 @@ pub enum HandlerError {
     /// No answer within the policy's timeout or the handler's own deadline.
     #[error("no answer in time")]
     Timeout,
-    /// The instance trapped or was lost while it had this event and no other: the event is the culprit as far as anybody
-    /// can tell, so this counts as an attempt.
+    /// The instance trapped or was lost while it had this event and no other: the event is the culprit as far as
+    /// anybody can tell, so this counts as an attempt.
     #[error("the handler was lost: {0}")]
     Lost(String),
     /// Its worker ended without an answer. Nobody knows whether the event was looked at, so this is no attempt.

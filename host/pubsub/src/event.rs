@@ -2,8 +2,8 @@
 //! `envelope::unwrap`, read by routes, handlers and apps.
 //!
 //! Nothing is re-encoded: what this host does not know (nested extensions, integers beyond 2^53, the order of members)
-//! reaches the subscriber as it was published. Values are decoded when somebody asks for them. Absent on purpose: a way to
-//! change an event.
+//! reaches the subscriber as it was published. Values are decoded when somebody asks for them. Absent on purpose: a
+//! way to change an event.
 
 mod members;
 
@@ -39,7 +39,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event in the JSON format: exactly one JSON object. Trace attributes that it lacks are taken from the metadata.
+    /// An event in the JSON format: exactly one JSON object. Trace attributes that it lacks are taken from the
+    /// metadata.
     ///
     /// # Errors
     /// It is not a JSON object; the text says why.

@@ -1,8 +1,8 @@
-//! What is worth telling: one function for each thing that can happen to a message, which writes its log line. Called by
-//! the spines and `settle`. Every line has the ids, so that a message can be followed; none has data.
+//! What is worth telling: one function for each thing that can happen to a message, which writes its log line. Called
+//! by the spines and `settle`. Every line has the ids, so that a message can be followed; none has data.
 //!
-//! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed. Absent as yet:
-//! metrics.
+//! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed. Absent as
+//! yet: metrics.
 
 use std::time::Duration;
 
@@ -139,7 +139,8 @@ pub(crate) fn feed_lost(subscription: &Subscription, error: &BrokerError) {
     tracing::warn!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "the subscription was lost");
 }
 
-/// The id of the event in a message that is no delivery; empty if it is no event. Looks into the bytes: for rare lines only.
+/// The id of the event in a message that is no delivery; empty if it is no event. Looks into the bytes: for rare
+/// lines only.
 fn event_id(data: &Bytes) -> String {
     Event::structured(data.clone(), &Vec::new()).map(|event| event.id().to_owned()).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! What the tests of this crate put in place of the rest of the host: a declared broker, a snapshot around it, and events
-//! at the ends of the real channels.
+//! What the tests of this crate put in place of the rest of the host: a declared broker, a snapshot around it, and
+//! events at the ends of the real channels.
 
 use std::collections::HashMap;
 use std::sync::Arc;

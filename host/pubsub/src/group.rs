@@ -24,8 +24,8 @@ pub(crate) fn max_unsettled(declared: &Subscription) -> u32 {
     }
 }
 
-/// What has arrived and waits for its turn. An adapter that keeps to `max-unsettled` never makes anything wait; one that
-/// does not is held up at its stream once a batch waits here.
+/// What has arrived and waits for its turn. An adapter that keeps to `max-unsettled` never makes anything wait; one
+/// that does not is held up at its stream once a batch waits here.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,

@@ -1,9 +1,9 @@
 //! How many attempts the messages that come back have had, and which course of a message is the latest. Called by
 //! `deliver`, one ledger for each subscription.
 //!
-//! Attempts are numbered across this host's retries and the broker's redeliveries. Where the ledger knows nothing (another
-//! process had the message), the broker's count is the base. What is settled at the first attempt of its first delivery
-//! never gets an entry.
+//! Attempts are numbered across this host's retries and the broker's redeliveries. Where the ledger knows nothing
+//! (another process had the message), the broker's count is the base. What is settled at the first attempt of its
+//! first delivery never gets an entry.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

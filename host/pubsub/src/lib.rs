@@ -2,7 +2,7 @@
 //!
 //! `publish` and `deliver` are the two spines; `settle` is the only exit of a delivery; all other modules are leaves
 //! that never call each other. Absent on purpose: HTTP, files, wasmtime. Clock and randomness come in through
-//! [`Environment`], so that the same seed gives the same trace (tests/simulation stands on that).
+//! [`Environment`], so that the same seed gives the same trace (`simulation` stands on that).
 
 mod broker;
 mod deliver;

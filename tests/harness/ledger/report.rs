@@ -36,8 +36,8 @@ pub(crate) struct Account {
     pub(super) app: String,
     pub(super) arrived: u64,
     pub(super) dead: u64,
-    /// Confirmed, and in neither place.
-    pub(crate) lost: Vec<u64>,
+    /// Confirmed, and in neither place; and how often it was asked to take it nevertheless.
+    pub(crate) lost: Vec<(u64, u64)>,
     /// Arrived, and never sent.
     pub(crate) phantom: Vec<String>,
     /// Arrivals of what had arrived before.
@@ -52,7 +52,7 @@ impl Account {
         let mut wrong = vec![];
         if !self.lost.is_empty() {
             let some: Vec<_> = self.lost.iter().take(20).collect();
-            wrong.push(format!("{} of {}'s messages were LOST, among them {some:?}", self.lost.len(), self.app));
+            wrong.push(format!("{} of {}'s messages were LOST, among them (number, requests) {some:?}", self.lost.len(), self.app));
         }
         if !self.phantom.is_empty() {
             let some: Vec<_> = self.phantom.iter().take(3).collect();

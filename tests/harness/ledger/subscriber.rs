@@ -111,6 +111,11 @@ impl Subscriber {
         self.settled_count.load(Ordering::Relaxed)
     }
 
+    /// How often a message has arrived.
+    pub(super) fn arrivals(&self, n: u64) -> u64 {
+        self.arrivals.get(index(n)).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
     /// What it wrote before it answered success, as it lies on the disk, oldest first.
     pub(super) fn logged(&self) -> Result<Vec<u64>> {
         self.log.read()

@@ -78,7 +78,7 @@ fn a_clean_run_is_clean() -> Result<()> {
 
 #[test]
 fn a_dropped_message_that_is_not_in_the_dead_letter_topic_is_lost() -> Result<()> {
-    check(async |run| run.go(0..30).await, "1 of app's messages were LOST, among them [7]")
+    check(async |run| run.go(0..30).await, "1 of app's messages were LOST, among them (number, requests) [(7, 1)]")
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_message_that_never_arrives_is_lost() -> Result<()> {
             run.app.found_dead(vec![7]);
             run.go((0..30).filter(|n| *n != 20)).await
         },
-        "1 of app's messages were LOST, among them [20]",
+        "1 of app's messages were LOST, among them (number, requests) [(20, 0)]",
     )
 }
 

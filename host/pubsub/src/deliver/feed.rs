@@ -137,7 +137,8 @@ async fn serve<'a, F: Future<Output = ()>>(
             },
         }
     }
-    // What runs goes on: it may finish, and what cannot be settled any more comes again. What waits would be twice as late.
+    // What runs goes on: it may finish, and what cannot be settled any more comes again. What waits would be twice as
+    // late.
     hold(context, &served.feed.jobs, served.admission.rest()).await;
     let lost = || BrokerError::Transient("the adapter was lost".to_owned());
     Err(served.feed.ended.try_recv().unwrap_or_else(|_| lost()))

@@ -1,5 +1,5 @@
-//! Tests of `envelope`: each row of the tables of pubsub-behaviour, sections 1.2, 4 and 11.1. `golden` compares with what
-//! the real sidecar delivered.
+//! Tests of `envelope`: each row of the tables of pubsub-behaviour, sections 1.2, 4 and 11.1. `golden` compares with
+//! what the real sidecar delivered.
 
 mod golden;
 

@@ -10,7 +10,8 @@ use crate::{BrokerJob, Features, fakes};
 
 type Answer = Option<Result<(), BrokerError>>;
 
-/// A broker that gives these answers in turn, the last one for ever, and keeps what it was sent. `None`: never an answer.
+/// A broker that gives these answers in turn, the last one for ever, and keeps what it was sent. `None`: never an
+/// answer.
 fn broker(declared: Component, answers: Vec<Answer>) -> (Broker, Arc<Mutex<Vec<Message>>>) {
     let (broker, jobs) = Broker::new(Arc::new(declared));
     let sent = Arc::new(Mutex::new(Vec::new()));

@@ -1,5 +1,5 @@
-//! Walks the recorded scenes of the real sidecar, where they are there (`../shared/golden` beside the repository): what we
-//! store and read back must be what it delivered.
+//! Walks the recorded scenes of the real sidecar, where they are there (`../shared/golden` beside the repository):
+//! what we store and read back must be what it delivered.
 
 use std::path::Path;
 
