@@ -52,7 +52,11 @@ impl Account {
         let mut wrong = vec![];
         if !self.lost.is_empty() {
             let some: Vec<_> = self.lost.iter().take(20).collect();
-            wrong.push(format!("{} of {}'s messages were LOST, among them (number, requests) {some:?}", self.lost.len(), self.app));
+            wrong.push(format!(
+                "{} of {}'s messages were LOST, among them (number, requests) {some:?}",
+                self.lost.len(),
+                self.app
+            ));
         }
         if !self.phantom.is_empty() {
             let some: Vec<_> = self.phantom.iter().take(3).collect();
