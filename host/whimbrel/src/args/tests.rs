@@ -2,7 +2,7 @@ use super::*;
 
 fn run(arguments: &str) -> Result<RunArguments, clap::Error> {
     let words = format!("whimbrel run {arguments}");
-    let parsed = Arguments::try_parse_from(double_dashes(words.split(' ').map(OsString::from)))?;
+    let parsed = Arguments::try_parse_from(double_dashes(words.split_whitespace().map(OsString::from)))?;
     let Command::Run(run) = parsed.command;
     Ok(*run)
 }
