@@ -50,8 +50,9 @@ impl Broken {
 #[derive(Debug)]
 pub(crate) struct Lane {
     sender: http1::SendRequest<Full<Bytes>>,
-    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
-    open: bool,
+    /// None once it has ended. It must go then: only with it goes a request that it never took, and whoever waits for that
+    /// request's answer is told.
+    connection: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
 }
 
 impl Lane {
@@ -61,12 +62,12 @@ impl Lane {
         stream.set_nodelay(true).ok();
         let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| Broken { error, answered: false })?;
-        Ok(Self { sender, connection, open: true })
+        Ok(Self { sender, connection: Some(connection) })
     }
 
     /// Whether it may be used again.
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.connection.is_some()
     }
 
     /// Sends a request and reads its answer, the body up to a bound.
@@ -75,7 +76,7 @@ impl Lane {
         request: Request<Full<Bytes>>,
         body_bytes_max: usize,
     ) -> Result<Reply, Broken> {
-        let Self { sender, connection, open } = self;
+        let Self { sender, connection } = self;
         let mut dialogue = pin!(dialogue(sender, request, body_bytes_max));
         let reply = poll_fn(|context| {
             // The two hand things to each other, and each is looked at after the other had its turn: the connection gets
@@ -85,15 +86,18 @@ impl Lane {
                 if let Poll::Ready(reply) = dialogue.as_mut().poll(context) {
                     return Poll::Ready(reply);
                 }
-                if *open && Pin::new(&mut *connection).poll(context).is_ready() {
-                    *open = false;
+                let ended = connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(context).is_ready());
+                if ended {
+                    *connection = None;
                 }
             }
             dialogue.as_mut().poll(context)
         });
         let reply = reply.await;
         // The rest of a body that was cut is not waited for.
-        self.open &= reply.as_ref().is_ok_and(|reply| !reply.is_cut);
+        if !reply.as_ref().is_ok_and(|reply| !reply.is_cut) {
+            self.connection = None;
+        }
         reply
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use whimbrel_pubsub::{DeliveryInfo, Event, Handler};
@@ -239,6 +239,11 @@ async fn an_app_that_is_down_is_a_transport_error() {
 
 /// Takes a connection, reads one request on it, answers it with `answer`, and closes it.
 async fn one_answer(listener: &TcpListener, answer: &str) {
+    drop(answer_and_keep(listener, answer).await);
+}
+
+/// The same, with the connection still open.
+async fn answer_and_keep(listener: &TcpListener, answer: &str) -> TcpStream {
     let (mut stream, _) = listener.accept().await.expect("a connection");
     let mut read = Vec::new();
     while !read.ends_with(EVENT.as_bytes()) {
@@ -248,6 +253,7 @@ async fn one_answer(listener: &TcpListener, answer: &str) {
         read.extend_from_slice(&piece[..count]);
     }
     stream.write_all(answer.as_bytes()).await.expect("it is read");
+    stream
 }
 
 #[tokio::test]
@@ -258,6 +264,25 @@ async fn a_connection_that_the_app_has_closed_is_replaced() {
     for _ in 0..20 {
         let (outcome, ()) = tokio::join!(deliver(&handler, "/in"), one_answer(&listener, OK));
         assert_eq!(outcome, Ok(Outcome::Success));
+    }
+}
+
+/// As every server does with a connection that was idle for long enough, and every app that stops.
+#[tokio::test]
+async fn a_connection_that_the_app_closes_while_it_is_idle_is_replaced() {
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let other = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let (handler, _running) = run(connection(listener.local_addr().expect("an address").port(), None));
+    for _ in 0..20 {
+        let (outcome, stream) = tokio::join!(deliver(&handler, "/in"), answer_and_keep(&listener, OK));
+        assert_eq!(outcome, Ok(Outcome::Success));
+        drop(stream);
+        // Whatever the network did before this, the client knows after it.
+        let (mut other, taken) =
+            tokio::join!(TcpStream::connect(other.local_addr().expect("an address")), other.accept());
+        taken.expect("a connection").0.write_all(b"x").await.expect("it is read");
+        other.as_mut().expect("a connection").read_u8().await.expect("a byte");
     }
 }
 
