@@ -1,7 +1,11 @@
-//! The log: structured, on the standard output, as daprd's is.
+//! The log: structured, on the standard output, as daprd's is; and no more of it than a person can read.
+
+mod limit;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::format::{FmtSpan, Format, JsonFields};
+
+use limit::Limited;
 
 /// Starts the log. `RUST_LOG` has the last word about what is shown.
 ///
@@ -11,16 +15,17 @@ pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
     let level = match level.to_ascii_lowercase().as_str() {
         "fatal" => "error".to_owned(),
         level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
-        other => anyhow::bail!("--log-level {other} is none of debug, info, warn, error, fatal"),
+        other => anyhow::bail!("--log-level {other} is none of trace, debug, info, warn, error, fatal"),
     };
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},wasmtime=warn,hyper=warn")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_ansi(false);
     // A second start in one process (tests of the library) keeps the first log.
     if json {
-        log.json().flatten_event(true).try_init().ok();
+        let lines = Limited::new(Format::default().json().flatten_event(true).with_ansi(false));
+        log.event_format(lines).fmt_fields(JsonFields::new()).try_init().ok();
     } else {
-        log.with_target(false).try_init().ok();
+        log.event_format(Limited::new(Format::default().with_target(false).with_ansi(false))).try_init().ok();
     }
     Ok(())
 }
