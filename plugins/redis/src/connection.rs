@@ -29,7 +29,8 @@ pub(crate) struct Link {
 ///
 /// # Errors
 /// `Invalid` and `Unauthorized` name the setting; any other may pass.
-pub(crate) async fn dial(settings: &Settings, name: &str) -> Result<Link, Failure> {
+pub(crate) async fn dial(settings: &Settings, name: &str, patience: Duration) -> Result<Link, Failure> {
+    let patience = patience.min(settings.dial_wait);
     let dialling = async {
         let connected = net::connect(&settings.host, settings.port, settings.tls.as_ref()).await;
         let (reader, writer) = connected.map_err(of_net)?;
@@ -37,8 +38,15 @@ pub(crate) async fn dial(settings: &Settings, name: &str) -> Result<Link, Failur
         greet(&mut link, settings, name).await?;
         Ok(link)
     };
-    let slow = || Failure::Transient(format!("no answer within metadata dialTimeout ({:?})", settings.dial_wait));
-    timer::timeout(settings.dial_wait, dialling).await.unwrap_or_else(|| Err(slow()))
+    let slow = || {
+        Failure::Transient({
+            let tls =
+                if settings.tls.is_some() { "; does it speak TLS on this port (metadata enableTLS)?" } else { "" };
+            let Settings { host, port, .. } = settings;
+            format!("{host}:{port}: no answer to the greeting within {patience:?} (metadata dialTimeout){tls}")
+        })
+    };
+    timer::timeout(patience, dialling).await.unwrap_or_else(|| Err(slow()))
 }
 
 fn of_net(error: NetError) -> Failure {

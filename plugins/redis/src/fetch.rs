@@ -133,7 +133,7 @@ impl Reader {
         let mut backoff = Backoff::default();
         let name = format!("whimbrel-read-{}", self.consumer);
         while !self.closed.get() {
-            match dial(&hub.settings, &name).await {
+            match dial(&hub.settings, &name, hub.settings.dial_wait).await {
                 Err(failure) => standing.is_down(&text(failure)),
                 Ok(link) => {
                     standing.is_up();

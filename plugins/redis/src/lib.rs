@@ -54,6 +54,9 @@ pub use crate::subscription::RedisSubscription;
 /// Messages of one publish call, at most: enough to make what a call costs small, and few enough to be answered soon.
 pub const BATCH_MAX: u32 = 512;
 
+/// How long the first try to connect may take at most.
+const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
+
 /// How long closing waits for the broker's last answers.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -169,8 +172,11 @@ impl Adapter for Redis {
 /// The first connection. Only what will not mend by itself ends the wait for it: somebody must change the resource.
 async fn first_link(settings: &Settings, name: &str, standing: &Standing) -> Result<Link, Failure> {
     let mut backoff = Backoff::default();
+    // The first try is a short one, so that the reason is in the log before whoever waits has given up.
+    let mut patience = FIRST_DIAL_WAIT;
     loop {
-        match dial(settings, name).await {
+        let dialled = dial(settings, name, std::mem::replace(&mut patience, settings.dial_wait)).await;
+        match dialled {
             Ok(link) => return Ok(link),
             Err(failure @ (Failure::Invalid(_) | Failure::Unauthorized(_))) => return Err(failure),
             Err(failure) => standing.is_down(&text(failure)),

@@ -80,6 +80,8 @@ async fn page(hub: &Hub, sub: &Sub, whose: Pending, idle: Duration, from: EntryI
     Ok(match (wanted.last(), listed.last()) {
         // More of this page may be wanted when there is credit again.
         (Some(last), _) if wanted.len() == want => Some(last.id.next()),
+        // All credit went to others while the page was on its way.
+        (None, Some(_)) if want == 0 => Some(from),
         (_, Some(last)) if listed.len() == PAGE => Some(last.id.next()),
         _ => None,
     })

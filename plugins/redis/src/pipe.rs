@@ -2,6 +2,9 @@
 //!
 //! Requests wait in a bounded queue while the connection is down. It is made again for ever; what was written when it
 //! broke is answered as lost, what was not goes to the next one.
+//!
+//! Whoever has a request writes it, with all that is queued, unless somebody is writing already: to wake another task for
+//! that is a round through the host.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -66,6 +69,12 @@ pub(crate) struct Pipe {
     queue: RefCell<VecDeque<Request>>,
     queue_bytes: Cell<usize>,
     sent: RefCell<VecDeque<Request>>,
+    /// The open connection's writing half, while nobody writes.
+    writer: RefCell<Option<Writer>>,
+    /// How many connections have ended; a writer of one of them is of no use.
+    connections: Cell<u64>,
+    /// Why writing failed, for the task that serves the connection.
+    broken: RefCell<Option<Why>>,
     work: Signal,
     progress: Progress,
     /// Why it is down.
@@ -89,6 +98,9 @@ impl Pipe {
             queue: RefCell::default(),
             queue_bytes: Cell::new(0),
             sent: RefCell::default(),
+            writer: RefCell::default(),
+            connections: Cell::new(0),
+            broken: RefCell::default(),
             work: Signal::default(),
             progress: Progress::default(),
             why: RefCell::default(),
@@ -97,8 +109,25 @@ impl Pipe {
         })
     }
 
-    /// Queues a request. Its taker is called at once if there is no room.
-    pub(crate) fn submit(&self, mut request: Request) {
+    /// Queues a request for the task that serves the connection. Its taker is called at once if there is no room.
+    pub(crate) fn submit(&self, request: Request) {
+        self.enqueue(request);
+        self.work.raise();
+    }
+
+    /// Queues a request, writes it if nobody else does, and waits for what its taker tells.
+    pub(crate) async fn ask<T>(&self, request: Request, answered: oneshot::Receiver<T>) -> Option<T> {
+        self.enqueue(request);
+        let writing = self.flush();
+        pin_mut!(writing);
+        match select(answered, writing).await {
+            // A connection that breaks answers what it leaves in the middle.
+            Either::Left((answer, _)) => answer.ok(),
+            Either::Right(((), answered)) => answered.await.ok(),
+        }
+    }
+
+    fn enqueue(&self, mut request: Request) {
         let (waiting, bytes) = (self.queue.borrow().len() + self.sent.borrow().len(), self.queue_bytes.get());
         let full = waiting >= QUEUE_MAX || (bytes > 0 && bytes + request.bytes.len() > QUEUE_MAX_BYTES);
         if full || self.closing.get() {
@@ -108,7 +137,20 @@ impl Pipe {
         }
         self.queue_bytes.set(bytes + request.bytes.len());
         self.queue.borrow_mut().push_back(request);
-        self.work.raise();
+    }
+
+    /// Writes what is queued, as far as there is a connection and nobody else writes.
+    async fn flush(&self) {
+        let Some(writer) = self.writer.take() else { return };
+        let mut turn = Turn { pipe: self, connection: self.connections.get(), writer: Some(writer) };
+        while let Some(writer) = turn.writer() {
+            let bytes = self.take_queued();
+            if bytes.is_empty() {
+                turn.end();
+            } else if let Err(error) = writer.write_all(bytes).await {
+                turn.fail(error.to_string());
+            }
+        }
     }
 
     /// Sends one command, and returns what `read` makes of its reply.
@@ -132,8 +174,9 @@ impl Pipe {
             // Whoever asked may be gone.
             sender.send(result).ok();
         });
-        self.submit(Request { bytes, replies: 1, taker, deadline: Instant::now() + patience });
-        answered.await.unwrap_or_else(|_| Err(Lost::Unanswered("the connection is closing".to_owned())))
+        let answer =
+            self.ask(Request { bytes, replies: 1, taker, deadline: Instant::now() + patience }, answered).await;
+        answer.unwrap_or_else(|| Err(Lost::Unanswered("the connection is closing".to_owned())))
     }
 
     /// Serves until [`close`](Self::close). `lost` is called each time a connection is lost.
@@ -194,7 +237,7 @@ impl Pipe {
                 if self.closing.get() {
                     return None;
                 }
-                match dial(&self.settings, &self.name).await {
+                match dial(&self.settings, &self.name, self.settings.dial_wait).await {
                     Ok(link) => return Some(link),
                     Err(failure) => {
                         let why = text(failure);
@@ -234,9 +277,13 @@ impl Pipe {
         pin_mut!(writing);
         pin_mut!(watching);
         let traffic = select(reading, writing);
-        match select(traffic, watching).await {
+        let why = match select(traffic, watching).await {
             Either::Left((Either::Left((why, _)) | Either::Right((why, _)), _)) | Either::Right((why, _)) => why,
-        }
+        };
+        // Whoever still writes on it has lost its turn.
+        self.connections.set(self.connections.get() + 1);
+        self.writer.take();
+        why
     }
 
     fn ask_for_life(&self) {
@@ -246,17 +293,20 @@ impl Pipe {
         self.submit(Request { bytes, replies: 1, taker: Box::new(|_| ()), deadline });
     }
 
-    async fn write(&self, mut writer: Writer) -> Why {
+    /// Writes what nobody waits for, and returns why the connection ended.
+    async fn write(&self, writer: Writer) -> Why {
+        self.broken.take();
+        self.writer.replace(Some(writer));
         loop {
-            let bytes = self.take_queued();
-            if bytes.is_empty() {
-                if self.closing.get() && self.sent.borrow().is_empty() {
-                    return "closed".to_owned();
-                }
-                self.work.wait().await;
-            } else if let Err(error) = writer.write_all(bytes).await {
-                return error.to_string();
+            self.flush().await;
+            if let Some(why) = self.broken.take() {
+                return why;
             }
+            let all_written = self.queue.borrow().is_empty() && self.sent.borrow().is_empty();
+            if self.closing.get() && all_written {
+                return "closed".to_owned();
+            }
+            self.work.wait().await;
         }
     }
 
@@ -324,6 +374,46 @@ impl Pipe {
         self.queue.replace(queue);
         for mut request in over {
             (request.taker)(Answer::Lost(Lost::Unsent(self.why.borrow().clone())));
+        }
+    }
+}
+
+/// The right to write on a connection. Given up in the middle of a write, it takes the connection along: nobody knows how
+/// much of a command has gone out.
+struct Turn<'a> {
+    pipe: &'a Pipe,
+    connection: u64,
+    writer: Option<Writer>,
+}
+
+impl Turn<'_> {
+    /// What to write with, unless the turn is over or the connection has ended meanwhile.
+    fn writer(&mut self) -> Option<&mut Writer> {
+        if self.connection != self.pipe.connections.get() {
+            self.writer = None;
+        }
+        self.writer.as_mut()
+    }
+
+    /// All is written; the next one may.
+    fn end(&mut self) {
+        let writer = self.writer.take();
+        self.pipe.writer.replace(writer);
+    }
+
+    fn fail(&mut self, why: Why) {
+        self.writer = None;
+        if self.connection == self.pipe.connections.get() {
+            self.pipe.broken.replace(Some(why));
+            self.pipe.work.raise();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.writer.is_some() {
+            self.fail("a write was given up".to_owned());
         }
     }
 }

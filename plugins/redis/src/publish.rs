@@ -54,8 +54,8 @@ pub(crate) async fn publish(
         }
     });
     let count = accepted;
-    pipe.submit(Request { bytes, replies, taker, deadline: Instant::now() + deadline });
-    answered.await.unwrap_or_else(|_| {
+    let request = Request { bytes, replies, taker, deadline: Instant::now() + deadline };
+    pipe.ask(request, answered).await.unwrap_or_else(|| {
         let why = || Failure::Unknown("the connection to Redis was closed".to_owned());
         (0..count).map(|_| Err(why())).collect()
     })

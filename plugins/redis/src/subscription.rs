@@ -272,7 +272,8 @@ impl RedisSubscription {
         }
         drop(ledger);
         // What was not acknowledged is left alone from now on, and claimed like anybody's; without leases by nobody.
-        if result.is_err() && self.hub.settings.lease.is_none() {
+        let claims = self.hub.settings.lease.is_some() && self.hub.settings.claim_every.is_some();
+        if result.is_err() && !claims {
             sub.recover_anew();
         }
         sub.reader.wake_for(sub);
