@@ -2,7 +2,7 @@
 //! client (the `redis` crate), which shares no code with our adapter. Called by the tests of delivery and loss.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -35,9 +35,22 @@ pub(crate) struct Credentials {
 pub(crate) struct Redis {
     folder: PathBuf,
     port: u16,
-    credentials: Option<Credentials>,
+    access: Access,
     child: Child,
     starts: usize,
+}
+
+/// Who may use a Redis, and how.
+#[derive(Debug, Clone)]
+enum Access {
+    Anyone,
+    User(Credentials),
+    /// Besides, over TLS on another port, with the files in this folder.
+    Tls {
+        port: u16,
+        files: PathBuf,
+        asks_clients: bool,
+    },
 }
 
 /// One entry of a stream, as our adapter and Dapr's write it.
@@ -77,20 +90,27 @@ impl Reader {
 impl Redis {
     /// A Redis that whoever reaches its port may use.
     pub(crate) async fn start(test: &Test) -> Result<Self> {
-        Self::start_with(test, None).await
+        Self::start_with(test, || Ok(Access::Anyone)).await
+    }
+
+    /// A Redis that speaks TLS, too, with the certificate and the key that stand in a folder as `server.pem` and
+    /// `server.key`, and, where it asks clients for theirs, the authority in `ca.pem`.
+    pub(crate) async fn start_tls(test: &Test, files: &Path, asks_clients: bool) -> Result<Self> {
+        let access = || Ok(Access::Tls { port: free_port()?, files: files.to_owned(), asks_clients });
+        Self::start_with(test, access).await
     }
 
     /// A Redis that only this user may use.
     pub(crate) async fn start_for(test: &Test, credentials: Credentials) -> Result<Self> {
-        Self::start_with(test, Some(credentials)).await
+        Self::start_with(test, || Ok(Access::User(credentials.clone()))).await
     }
 
-    async fn start_with(test: &Test, credentials: Option<Credentials>) -> Result<Self> {
+    async fn start_with(test: &Test, access: impl Fn() -> Result<Access>) -> Result<Self> {
         let folder = test.folder("redis")?;
         for _ in 0..STARTS_MAX {
-            let port = free_port()?;
-            let child = spawn(&folder, port, credentials.as_ref(), 0)?;
-            let mut redis = Self { folder: folder.clone(), port, credentials: credentials.clone(), child, starts: 1 };
+            let (port, access) = (free_port()?, access()?);
+            let child = spawn(&folder, port, &access, 0)?;
+            let mut redis = Self { folder: folder.clone(), port, access, child, starts: 1 };
             if redis.answers().await.is_ok() {
                 return Ok(redis);
             }
@@ -103,6 +123,11 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The port on which it speaks TLS.
+    pub(crate) fn tls_port(&self) -> Option<u16> {
+        if let Access::Tls { port, .. } = self.access { Some(port) } else { None }
+    }
+
     /// Kills it: no handler of its own runs, nothing is flushed.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("killing redis-server")
@@ -110,15 +135,17 @@ impl Redis {
 
     /// Starts it again on its port, with its data, and waits until it answers.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        self.child = spawn(&self.folder, self.port, self.credentials.as_ref(), self.starts)?;
+        self.child = spawn(&self.folder, self.port, &self.access, self.starts)?;
         self.starts += 1;
         self.answers().await
     }
 
     /// A connection of an independent client.
     pub(crate) async fn client(&self) -> Result<MultiplexedConnection> {
-        let login = self.credentials.as_ref();
-        let login = login.map(|Credentials { user, password }| format!("{user}:{password}@")).unwrap_or_default();
+        let login = match &self.access {
+            Access::User(Credentials { user, password }) => format!("{user}:{password}@"),
+            Access::Anyone | Access::Tls { .. } => String::new(),
+        };
         let client = redis::Client::open(format!("redis://{login}{}", self.address()))?;
         Ok(client.get_multiplexed_async_connection().await?)
     }
@@ -156,14 +183,25 @@ impl Redis {
     }
 }
 
-fn spawn(folder: &PathBuf, port: u16, credentials: Option<&Credentials>, start: usize) -> Result<Child> {
+fn spawn(folder: &PathBuf, port: u16, access: &Access, start: usize) -> Result<Child> {
     let log = std::fs::File::create(folder.join(format!("redis-{start}.log")))?;
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder);
     command.args(["--appendonly", "yes", "--appendfsync", "always"]);
-    if let Some(Credentials { user, password }) = credentials {
-        command.args(["--user", "default", "off", "--user"]);
-        command.args([user.as_str(), "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+    match access {
+        Access::Anyone => {}
+        Access::User(Credentials { user, password }) => {
+            command.args(["--user", "default", "off", "--user"]);
+            command.args([user.as_str(), "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        }
+        Access::Tls { port, files, asks_clients } => {
+            command.args(["--tls-port", &port.to_string()]);
+            for (flag, file) in [("--tls-cert-file", "server.pem"), ("--tls-key-file", "server.key")] {
+                command.arg(flag).arg(files.join(file));
+            }
+            command.arg("--tls-ca-cert-file").arg(files.join("ca.pem"));
+            command.args(["--tls-auth-clients", if *asks_clients { "yes" } else { "no" }]);
+        }
     }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
     match command.spawn() {

@@ -7,3 +7,4 @@ mod files;
 mod handlers;
 mod requests;
 mod resources;
+mod tls;
