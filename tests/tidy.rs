@@ -172,3 +172,19 @@ fn only_settle_finishes_a_delivery() {
         assert!(!acts || file.ends_with("settle.rs"), "{} settles a delivery", file.display());
     }
 }
+
+/// The loss run that kills the host knows every step there is.
+#[test]
+fn the_host_is_killed_at_every_step() {
+    let run = fs::read_to_string(root().join("tests/delivery/loss/host.rs")).unwrap();
+    let mut steps = 0;
+    for file in tracked(".rs").into_iter().filter(|file| file.starts_with("host/pubsub/src")) {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        for call in text.split("step(\"").skip(1) {
+            let (step, _) = call.split_once('"').unwrap();
+            steps += 1;
+            assert!(run.contains(&format!("(\"{step}\"")), "{}: no run kills the host at {step}", file.display());
+        }
+    }
+    assert!(steps > 5, "only {steps} steps were found");
+}

@@ -198,6 +198,14 @@ impl Host {
         self.ended().await
     }
 
+    /// The most memory it has had in use at a time, bytes.
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        let id = self.child.id().context("the host has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

@@ -1,9 +1,11 @@
 //! Adapters that trap, loop, eat memory, hang or flood, at each step of the contract: their own callers get an error in
 //! bounded time, a fresh instance serves again, and a healthy broker in the same host never notices.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::harness::app::App;
@@ -19,15 +21,23 @@ const RECOVERED_MAX: Duration = Duration::from_secs(60);
 /// What a host may write about a neighbour that misbehaves for some seconds.
 const LOG_BYTES_MAX: usize = 1 << 20;
 
+/// What a host may take up whose plugins may have 256 MiB at most, bytes. Without a limit a guest takes 4 GiB.
+const MEMORY_MAX: u64 = 1 << 30;
+
 /// A publish to `bad` waits two seconds at most.
 const TWO_SECONDS: &str = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: r}\nspec:\n  policies: \
                            {timeouts: {quick: 2s}}\n  targets: {components: {bad: {outbound: {timeout: quick}}}}\n";
 
 /// A host with a healthy broker `good` and a broker `bad`, which misbehaves so on the topic `poison`.
 async fn shop(test: &Test, misbehave: &str) -> Result<(App, Host)> {
+    shop_with(test, misbehave, &[]).await
+}
+
+/// The same with other settings of the adapter.
+async fn shop_with(test: &Test, misbehave: &str, more: &[(&str, &str)]) -> Result<(App, Host)> {
     let app = App::start().await?;
     let metadata = [("misbehave", misbehave), ("misbehave-topic", "poison"), ("mode", "queue")];
-    let bad = resource::component("bad", "pubsub.misbehaving", &metadata);
+    let bad = resource::component("bad", "pubsub.misbehaving", &[&metadata[..], more].concat());
     let plan = test.host("me")?.resource(resource::from_file(&bad, plugin::misbehaving_adapter(), ""))?;
     let plan = plan.resource(resource::queue("good"))?.resource(TWO_SECONDS)?;
     let plan = plan.resource(resource::subscription("good", "t", "/good", None))?;
@@ -83,7 +93,9 @@ fn check_publish(misbehave: &str) -> Result<()> {
             good?;
             bad_serves_again(&app, address).await?;
         }
-        assert!(!host.log()?.contains("panicked"), "{}", host.log()?);
+        let (log, memory) = (host.log()?, host.peak_memory()?);
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(memory < MEMORY_MAX, "the host took {memory} bytes");
         Ok(())
     })
 }
@@ -113,9 +125,45 @@ fn one_result_too_few() -> Result<()> {
     check_publish("wrong-result-count")
 }
 
+/// Somebody listens there, so that only the host keeps the adapter from it.
 #[test]
 fn a_connection_nobody_granted() -> Result<()> {
-    check_publish("connect-elsewhere")
+    run(async |test| {
+        let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = elsewhere.local_addr()?.to_string();
+        let (_app, mut host) = shop_with(test, "connect-elsewhere", &[("elsewhere", &address)]).await?;
+        host.ready().await?;
+        let answer = http::publish(host.http()?, "bad/poison", "{}").await?;
+        assert_eq!(answer.status, 500);
+        let why = format!("{address} is not an address that the resource's metadata names");
+        assert!(answer.text().contains(&why), "{}", answer.text());
+        let taken = tokio::time::timeout(Duration::ZERO, elsewhere.accept()).await;
+        assert!(taken.is_err(), "it was connected to");
+        Ok(())
+    })
+}
+
+/// Whoever asks is told in one word; the reason, which may name addresses, is the log's.
+#[test]
+fn health_shows_an_adapter_that_dies_again_and_again() -> Result<()> {
+    run(async |test| {
+        let bad = resource::component("bad", "pubsub.misbehaving", &[("misbehave", "trap-on-open")]);
+        let more = "  initTimeout: 1s\n  ignoreErrors: true\n";
+        let bad = resource::from_file(&bad, plugin::misbehaving_adapter(), more);
+        let mut host = test.host("me")?.resource(bad)?.resource(resource::queue("good"))?.launch()?;
+        let address = host.listening().await?;
+        let state = async || {
+            let metadata = http::get(address, "/v1.0/metadata").await?.json()?;
+            Ok::<_, anyhow::Error>(metadata["extended"]["broker.bad"].as_str().unwrap_or_default().to_owned())
+        };
+        until_within(RECOVERED_MAX, "the metadata to tell", async || {
+            (state().await.ok()? == "restarting").then_some(())
+        })
+        .await?;
+        assert!(host.log()?.contains("wasm trap"), "{}", host.log()?);
+        assert_eq!(host.stop().await?.code, Some(0), "it can be stopped all the same");
+        Ok(())
+    })
 }
 
 #[test]
@@ -131,6 +179,11 @@ fn a_log_flood_is_cut_and_counted_and_slows_nobody() -> Result<()> {
         let log = host.log()?;
         let lines = log.lines().filter(|line| line.contains("flood, line")).count();
         assert!((1..5_000).contains(&lines), "{lines} of 20000 lines were written");
+        until_within(HEALTHY_MAX, "the number of lines that were dropped", async || {
+            http::publish(address, "bad/poison", "{}").await.ok()?;
+            host.log().ok()?.contains("log lines dropped").then_some(())
+        })
+        .await?;
         Ok(())
     })
 }
@@ -174,6 +227,11 @@ fn memory_eaten_in_subscribe() -> Result<()> {
 #[test]
 fn a_subscribe_that_never_answers() -> Result<()> {
     check_subscribe("hang-on-subscribe")
+}
+
+#[test]
+fn a_log_flood_in_subscribe() -> Result<()> {
+    check_subscribe("flood-log-on-subscribe")
 }
 
 #[test]

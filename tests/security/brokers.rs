@@ -60,6 +60,40 @@ fn one_that_is_down_at_the_start_and_may_be_is_waited_for() -> Result<()> {
     })
 }
 
+/// Publishers are not kept waiting for a broker that was never there, and the host can be stopped.
+#[test]
+fn one_that_stays_down_keeps_nobody() -> Result<()> {
+    run(async |test| {
+        let mut redis = Redis::start(test).await?;
+        redis.kill().await?;
+        let lenient = "spec:\n  initTimeout: 1s\n  ignoreErrors: true\n";
+        let yaml = resource::redis("bus", redis.address(), &[]).replace("spec:\n", lenient);
+        let mut host = test.host("me")?.resource(yaml)?.launch()?;
+        let address = host.listening().await?;
+        let answer = http::publish(address, "bus/t", "{}").await?;
+        assert_eq!((answer.status, answer.json()?["errorCode"].as_str()), (500, Some("ERR_PUBSUB_PUBLISH_MESSAGE")));
+        assert!(answer.text().contains("it may be sent again"), "nothing was sent: {}", answer.text());
+        let ended = host.stop().await?;
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        Ok(())
+    })
+}
+
+/// A host that is stopped while it still waits for its broker ends at once and in good order.
+#[test]
+fn one_that_is_waited_for_does_not_keep_the_host() -> Result<()> {
+    run(async |test| {
+        let mut redis = Redis::start(test).await?;
+        redis.kill().await?;
+        let yaml = resource::redis("bus", redis.address(), &[]).replace("spec:\n", "spec:\n  initTimeout: 100s\n");
+        let mut host = test.host("me")?.resource(yaml)?.launch()?;
+        until("the adapter to try", async || host.log().ok()?.contains("connection to Redis").then_some(())).await?;
+        let ended = host.stop().await?;
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        Ok(())
+    })
+}
+
 #[test]
 fn one_that_goes_away_leaves_the_other_alone_and_is_taken_up_again() -> Result<()> {
     run(async |test| {

@@ -100,9 +100,9 @@ fn a_core_module() -> Result<()> {
 #[test]
 fn the_wrong_world() -> Result<()> {
     let handler = Content::File(plugin::misbehaving_handler().to_owned());
-    check(&handler, &["misbehaving-handler"])?;
+    check(&handler, &["misbehaving-handler", "does not fit the world `broker-adapter`"])?;
     let adapter = Content::File(plugin::misbehaving_adapter().to_owned());
-    check_handler(&adapter, &["pubsub.misbehaving"])
+    check_handler(&adapter, &["pubsub.misbehaving", "does not fit the world `subscriber`"])
 }
 
 #[test]

@@ -51,8 +51,9 @@ fn check(word: &str, dies: bool) -> Result<()> {
         http::publish_ok(host.http()?, "bus/t", &next).await?;
         app.wait_for(1, "/done").await?;
         assert_eq!(app.seen_on("/dead").len(), usize::from(dies));
-        let log = host.log()?;
+        let (log, memory) = (host.log()?, host.peak_memory()?);
         assert!(!log.contains("panicked"), "{log}");
+        assert!(memory < 1 << 30, "the host took {memory} bytes, with instances of 16 MiB");
         let flood = log.lines().filter(|line| line.contains("flood, line")).count();
         assert!(flood < 5_000, "{flood} lines of a flood were written");
         Ok(())

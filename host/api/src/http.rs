@@ -120,7 +120,6 @@ fn outbound_health(api: &Api) -> Answer {
 fn shutdown(api: &Api, headers: &HeaderMap) -> Answer {
     let force = headers.get("dapr-force-shutdown").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     if force {
-        tracing::info!("Force shutdown requested, exiting immediately without graceful shutdown");
         api.doors.force_shutdown.cancel();
     } else {
         tracing::info!("Shutdown requested via API");

@@ -37,8 +37,8 @@ const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// How long to let go of accepting when the operating system refuses (no file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The read and write buffer of one connection, bytes.
-const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// The read and write buffer of one connection, bytes; larger where larger heads are allowed.
+const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Requests at the same time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
@@ -67,7 +67,8 @@ impl Server {
     fn new(doors: Arc<Doors>, connections_max: usize) -> Self {
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // Timeouts are kept by `Pulse`: hyper's own would arm a timer for each request.
-        protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES_MAX).header_read_timeout(None);
+        let head_room = usize::try_from(doors.head_bytes_max.saturating_mul(2)).unwrap_or(usize::MAX);
+        protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES.max(head_room)).header_read_timeout(None);
         let head_bytes_max = u32::try_from(doors.head_bytes_max).unwrap_or(u32::MAX);
         protocols.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(head_bytes_max.saturating_mul(2));
         Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(connections_max)) }

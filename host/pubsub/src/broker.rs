@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use whimbrel_resources::Component;
 
 use crate::error::{BrokerError, SettleError};
+use crate::steps::step;
 
 /// Name and value pairs that travel with a message; a name may repeat, the last one wins.
 pub type Metadata = Vec<(String, String)>;
@@ -179,7 +180,7 @@ impl Broker {
         match self.jobs.try_send(BrokerJob::Publish(PublishJob { messages, deadline, reply })) {
             Err(mpsc::error::TrySendError::Full(_)) => return all(BrokerError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return all(BrokerError::Closed),
-            Ok(()) => {}
+            Ok(()) => step("publish.queued"),
         }
         match tokio::time::timeout_at(deadline, results).await {
             Ok(Ok(results)) => results,

@@ -8,6 +8,7 @@
 mod members;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine as _;
@@ -83,7 +84,11 @@ impl Event {
     /// Any attribute, as text: a string's own, the JSON text of everything else. `None`: absent or `null`.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        match self.value(name)? {
+        self.attribute_of(self.value(name)?)
+    }
+
+    fn attribute_of<'a>(&'a self, value: &'a Text) -> Option<&'a str> {
+        match value {
             Text::Own(text) => Some(text),
             Text::Span(span) => match self.slice(span) {
                 "null" => None,
@@ -193,11 +198,16 @@ impl Event {
     /// All other attributes, each once.
     #[must_use]
     pub fn extensions(&self) -> Vec<(String, String)> {
-        let names = self.members.iter().map(|member| self.text_of(&member.name));
-        let others = names.enumerate().filter(|(_, name)| !KNOWN.contains(name));
-        let last = others
-            .filter(|(index, name)| !self.members[index + 1..].iter().any(|later| self.text_of(&later.name) == *name));
-        last.filter_map(|(_, name)| Some((name.to_owned(), self.attribute(name)?.to_owned()))).collect()
+        let mut seen = HashSet::new();
+        let last = self.members.iter().rev().filter(|member| seen.insert(self.text_of(&member.name)));
+        let others = last.filter(|member| !KNOWN.contains(&self.text_of(&member.name)));
+        let mut extensions: Vec<(String, String)> = others
+            .filter_map(|member| {
+                Some((self.text_of(&member.name).to_owned(), self.attribute_of(&member.value)?.to_owned()))
+            })
+            .collect();
+        extensions.reverse();
+        extensions
     }
 
     /// The value of a member; of several with one name the last counts, as with every JSON reader of Dapr's.

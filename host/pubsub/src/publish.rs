@@ -63,10 +63,26 @@ pub(crate) async fn store(
         });
     }
     let data = message.data.clone();
+    fits(broker, &message).map_err(|error| PublishError::Broker {
+        topic: topic.as_ref().to_owned(),
+        pubsub: broker.declared.name.clone(),
+        error,
+    })?;
     attempts(topology, broker, message).await.map_err(|error| {
         events::publish_failed(broker, &topic, &data, &error);
         PublishError::Broker { topic: topic.as_ref().to_owned(), pubsub: broker.declared.name.clone(), error }
     })
+}
+
+/// Whether the broker can take a message of this size; so a plugin never has to hold one that it cannot pass on.
+fn fits(broker: &Broker, message: &Message) -> Result<(), BrokerError> {
+    let bytes_max = broker.features.get().map_or(0, |features| features.max_message_bytes);
+    let pairs: usize = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = (message.data.len() + pairs) as u64;
+    if bytes_max > 0 && bytes > bytes_max {
+        return Err(BrokerError::Invalid(format!("the message has {bytes} bytes, the broker takes {bytes_max}")));
+    }
+    Ok(())
 }
 
 /// As many attempts as the outbound policy allows. A retry sends the same message again: the broker may then have it
@@ -99,7 +115,6 @@ async fn attempts(topology: &Topology, broker: &Broker, message: Message) -> Res
 async fn attempt(broker: &Broker, message: Message, timeout: Option<Duration>) -> Result<(), BrokerError> {
     events::publishing(broker, &message);
     let deadline = Instant::now() + timeout.unwrap_or(PUBLISH_DEADLINE);
-    step("publish.queued");
     let results = broker.publish(vec![message], deadline).await;
     // A worker that answers for fewer messages than it was given has not confirmed them.
     let missing = || Err(BrokerError::Unknown("the adapter gave no result".to_owned()));

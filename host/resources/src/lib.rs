@@ -23,8 +23,8 @@ pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, Component, HandlerApp, HandlerLimits, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription,
-    Text,
+    Backoff, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Policies,
+    Policy, Property, Retry, Snapshot, Subscription, Text,
 };
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.

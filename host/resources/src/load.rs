@@ -11,7 +11,7 @@ use crate::place::{Place, quoted};
 use crate::problem::{Problem, Problems, Severity};
 use crate::raw::resiliency::Resiliencies;
 use crate::raw::{self, component, handler, subscription};
-use crate::snapshot::{Component, HandlerApp, Snapshot, Subscription};
+use crate::snapshot::{Component, HANDLER_INSTANCES_MAX, HandlerApp, Snapshot, Subscription};
 use crate::yaml::Value;
 
 /// Reads every resource in the folders, in the order given, that concerns one of the apps or a handler declared there.
@@ -174,6 +174,12 @@ impl<'a> Loading<'a> {
             let what = format!("duplicate definition of Handler name {name}");
             self.problems.push(root.error(what, "each needs a name of its own"));
             return;
+        }
+        let instances = self.snapshot.handlers.iter().map(|handler| handler.limits.instances).sum::<u32>();
+        if instances + read.limits.instances > HANDLER_INSTANCES_MAX {
+            let what = format!("with this one, the handlers have {} instances", instances + read.limits.instances);
+            let hint = format!("all of them together may have {HANDLER_INSTANCES_MAX}: lower spec.limits.instances");
+            self.problems.push(root.error(what, hint));
         }
         self.snapshot.handlers.push(Arc::new(read));
     }

@@ -156,6 +156,12 @@ pub struct HandlerApp {
     pub at: Position,
 }
 
+/// Instances of all handlers of a process together: their places are made at start.
+pub const HANDLER_INSTANCES_MAX: u32 = 1000;
+
+/// Linear memory of one handler instance, bytes: the address space of each place is set aside at start.
+pub const HANDLER_MEMORY_BYTES_MAX: u64 = 512 << 20;
+
 /// What a handler may use up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerLimits {

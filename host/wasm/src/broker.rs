@@ -18,8 +18,9 @@ use crate::bindings::adapter::{BrokerAdapter, BrokerAdapterPre};
 use crate::engine::{Engines, Ticker};
 use crate::error::LoadError;
 use crate::grants::Grants;
+use crate::jobs::{Closing, Jobs};
 use crate::loader::{Loader, Plugin};
-use crate::log::{Level, cut};
+use crate::log::{Level, PluginLog, cut};
 use crate::state::{self, State};
 use crate::worker::{self, End, Shared};
 
@@ -81,15 +82,26 @@ pub enum BrokerState {
     Closed,
 }
 
+impl BrokerState {
+    /// The state in one word, for those who may not read why: reasons name addresses.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Connecting(_) => "connecting",
+            Self::Restarting(_) => "restarting",
+            Self::Failed(_) => "failed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 impl std::fmt::Display for BrokerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Starting => f.write_str("starting"),
-            Self::Ready => f.write_str("ready"),
-            Self::Connecting(why) => write!(f, "connecting: {why}"),
-            Self::Restarting(why) => write!(f, "restarting: {why}"),
-            Self::Failed(why) => write!(f, "failed: {why}"),
-            Self::Closed => f.write_str("closed"),
+            Self::Connecting(why) | Self::Restarting(why) | Self::Failed(why) => write!(f, "{}: {why}", self.word()),
+            Self::Starting | Self::Ready | Self::Closed => f.write_str(self.word()),
         }
     }
 }
@@ -112,6 +124,7 @@ pub fn start_broker(
         pre,
         features: Arc::clone(&broker.features),
         grants: Arc::new(settings.grants.clone()),
+        log: PluginLog::new(&settings.name),
         settings,
         state: Arc::new(state),
         lost: VecDeque::new(),
@@ -140,6 +153,7 @@ struct Supervisor {
     pre: BrokerAdapterPre<State>,
     features: Arc<OnceLock<Features>>,
     grants: Arc<Grants>,
+    log: PluginLog,
     settings: BrokerSettings,
     state: Arc<watch::Sender<BrokerState>>,
     /// When instances were lost, within the budget's window.
@@ -147,18 +161,31 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut queue: mpsc::Receiver<BrokerJob>) {
+    async fn run(mut self, queue: mpsc::Receiver<BrokerJob>) {
+        let mut jobs = Jobs::new(queue);
+        let closing = self.serve(&mut jobs).await;
+        self.state.send_replace(BrokerState::Closed);
+        if let Some(reply) = closing.0 {
+            // Whoever asked may have given up.
+            reply.send(()).ok();
+        }
+    }
+
+    /// One instance after the other, until the broker is to close.
+    async fn serve(&mut self, jobs: &mut Jobs) -> Closing {
         let name = self.settings.name.clone();
         loop {
-            let why = match self.instance(&mut queue).await {
-                Ok(End::Closed) => break,
+            let why = match self.instance(jobs).await {
+                Ok(End::Closed(closing)) => return closing,
                 Ok(End::NotOpened(
                     error @ (BrokerError::Invalid(_) | BrokerError::Unauthorized(_) | BrokerError::Permanent(_)),
                 )) => {
                     tracing::error!(broker = name, "cannot be opened: {error}");
                     self.state.send_replace(BrokerState::Failed(error.to_string()));
-                    refuse(&mut queue, None, "the broker cannot be opened").await;
-                    break;
+                    match jobs.refuse(None, "the broker cannot be opened").await {
+                        Err(closing) => return closing,
+                        Ok(()) => continue,
+                    }
                 }
                 Ok(End::NotOpened(error)) => error.to_string(),
                 Ok(End::Hung(what)) => what.to_owned(),
@@ -166,28 +193,23 @@ impl Supervisor {
             };
             tracing::error!(broker = name, "the adapter was lost, a fresh instance follows: {why}");
             self.state.send_replace(BrokerState::Restarting(why));
-            match self.restart_wait() {
-                Some(wait) => tokio::time::sleep(wait).await,
+            let rested = match self.restart_wait() {
+                Some(wait) => jobs.meanwhile(tokio::time::sleep(wait)).await,
                 None => {
-                    tracing::error!(
-                        broker = name,
-                        rest_seconds = REST.as_secs(),
-                        "the adapter was lost too often, and rests"
-                    );
-                    if refuse(&mut queue, Some(Instant::now() + REST), "the adapter was lost too often, and rests")
-                        .await
-                    {
-                        break;
-                    }
+                    let why = "the adapter was lost too often, and rests";
+                    tracing::error!(broker = name, rest_seconds = REST.as_secs(), "{why}");
+                    jobs.refuse(Some(Instant::now() + REST), why).await
                 }
+            };
+            if let Err(closing) = rested {
+                return closing;
             }
         }
-        self.state.send_replace(BrokerState::Closed);
     }
 
     /// The life of one instance.
-    async fn instance(&self, queue: &mut mpsc::Receiver<BrokerJob>) -> Result<End, String> {
-        let data = State::new(&self.settings.name, Arc::clone(&self.grants), MEMORY_BYTES_MAX);
+    async fn instance(&self, jobs: &mut Jobs) -> Result<End, String> {
+        let data = State::new(self.log.clone(), Arc::clone(&self.grants), MEMORY_BYTES_MAX);
         let last_words = data.last_words.clone();
         let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX);
         let shared = Shared {
@@ -196,10 +218,11 @@ impl Supervisor {
             settings: &self.settings,
             state: &self.state,
             busy,
+            log: &self.log,
         };
         let life = async {
             let guest = self.pre.instantiate_async(&mut store).await?;
-            store.run_concurrent(async |accessor| worker::run(accessor, &guest, queue, &shared).await).await?
+            store.run_concurrent(async |accessor| worker::run(accessor, &guest, jobs, &shared).await).await?
         };
         Ticking { ticker: &self.engines.ticker, future: Box::pin(life) }
             .await
@@ -227,31 +250,6 @@ impl Supervisor {
 pub(crate) fn why(error: &wasmtime::Error, last_words: &str) -> String {
     let cause = error.root_cause().to_string();
     if last_words.is_empty() { cut(&cause) } else { cut(&format!("{cause}: {last_words}")) }
-}
-
-/// Answers everything at once until a time, or until the broker is closed; whether it was closed.
-async fn refuse(queue: &mut mpsc::Receiver<BrokerJob>, until: Option<Instant>, why: &str) -> bool {
-    let error = || BrokerError::Transient(why.to_owned());
-    loop {
-        let job = match until {
-            None => queue.recv().await,
-            Some(until) => match tokio::time::timeout_at(until, queue.recv()).await {
-                Err(_) => return false,
-                Ok(job) => job,
-            },
-        };
-        // Whoever asked may have given up already.
-        match job {
-            None => return true,
-            Some(BrokerJob::Publish(job)) => drop(job.reply.send(vec![Err(error()); job.messages.len()])),
-            Some(BrokerJob::Subscribe(job)) => drop(job.reply.send(Err(error()))),
-            Some(BrokerJob::Ping(reply)) => drop(reply.send(Err(error()))),
-            Some(BrokerJob::Close(reply)) => {
-                reply.send(()).ok();
-                return true;
-            }
-        }
-    }
 }
 
 /// A future that runs guest code: while it is polled, epochs tick.

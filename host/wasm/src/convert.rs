@@ -9,6 +9,9 @@ use whimbrel_pubsub::{Arrived, BrokerError, Features, Message, SettleError, Verd
 use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
 use crate::bindings::adapter::whimbrel::pubsub::types;
 
+/// The longest that a broker may ask to wait; what it asks beyond is cut to it.
+const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(60);
+
 pub(crate) fn message(message: Message) -> types::Message {
     types::Message {
         topic: message.topic.as_ref().to_owned(),
@@ -37,16 +40,19 @@ pub(crate) fn settlement(token: u64, verdict: Verdict) -> wit::Settlement {
     wit::Settlement { token, verdict }
 }
 
+/// The texts are cut: they end up in log lines, and some in answers.
 pub(crate) fn failure(failure: types::Failure) -> BrokerError {
+    let cut = |text: String| crate::log::cut(&text);
     match failure {
-        types::Failure::Transient(text) => BrokerError::Transient(text),
-        types::Failure::Unknown(text) => BrokerError::Unknown(text),
-        types::Failure::Permanent(text) => BrokerError::Permanent(text),
-        types::Failure::Throttled((message, wait)) => {
-            BrokerError::Throttled { message, retry_after: Duration::from_nanos(wait) }
-        }
-        types::Failure::Unauthorized(text) => BrokerError::Unauthorized(text),
-        types::Failure::Invalid(text) => BrokerError::Invalid(text),
+        types::Failure::Transient(text) => BrokerError::Transient(cut(text)),
+        types::Failure::Unknown(text) => BrokerError::Unknown(cut(text)),
+        types::Failure::Permanent(text) => BrokerError::Permanent(cut(text)),
+        types::Failure::Throttled((message, wait)) => BrokerError::Throttled {
+            message: cut(message),
+            retry_after: Duration::from_nanos(wait).min(THROTTLED_WAIT_MAX),
+        },
+        types::Failure::Unauthorized(text) => BrokerError::Unauthorized(cut(text)),
+        types::Failure::Invalid(text) => BrokerError::Invalid(cut(text)),
     }
 }
 

@@ -8,18 +8,13 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use whimbrel_resources::{HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX};
 
 /// The length of an epoch tick.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Linear memory of one instance, bytes, whatever its own limit says.
-pub(crate) const MEMORY_BYTES_MAX: usize = 512 << 20;
-
-/// Handler instances in the whole process.
-const HANDLER_INSTANCES_MAX: u32 = 1000;
-
 /// Elements of one table; language runtimes need thousands.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 
 /// The engines of the process. Cheap to clone.
 #[derive(Clone)]
@@ -67,7 +62,7 @@ fn pool() -> PoolingAllocationConfig {
         .max_memories_per_component(8)
         .max_tables_per_component(64)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .max_memory_size(MEMORY_BYTES_MAX);
+        .max_memory_size(usize::try_from(HANDLER_MEMORY_BYTES_MAX).unwrap_or(usize::MAX));
     pool
 }
 

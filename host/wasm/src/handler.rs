@@ -18,7 +18,7 @@ use crate::engine::Engines;
 use crate::error::LoadError;
 use crate::grants::Grants;
 use crate::loader::{Loader, Plugin};
-use crate::log::Level;
+use crate::log::{Level, PluginLog};
 use crate::state::{self, BusyTicks, State};
 
 /// What a handler's pool needs to know.
@@ -48,6 +48,7 @@ pub fn start_handler(
         engines: loader.engines().clone(),
         pre: prepare(loader, plugin)?,
         permits: Arc::new(Semaphore::new(settings.limits.instances.max(1) as usize)),
+        log: PluginLog::new(&settings.name),
         settings,
         idle: Mutex::default(),
     };
@@ -61,7 +62,13 @@ fn prepare(loader: &Loader, plugin: &Plugin) -> Result<SubscriberPre<HandlerStat
         world: "subscriber",
         reason: format!("{error:#}"),
     };
-    let component = loader.handler(plugin)?;
+    let component = loader.handler(plugin).map_err(|error| match error {
+        // An adapter, or a handler of the async world: its functions do not even parse in this engine.
+        LoadError::Invalid { reason, .. } if reason.contains("component model async feature") => {
+            world(wasmtime::format_err!("it has async functions: {reason}"))
+        }
+        other => other,
+    })?;
     let mut linker = Linker::new(&loader.engines().handlers);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(world)?;
     Subscriber::add_to_linker::<_, HasSelf<HandlerState>>(&mut linker, |state| state).map_err(world)?;
@@ -101,6 +108,7 @@ struct Pool {
     engines: Engines,
     pre: SubscriberPre<HandlerState>,
     permits: Arc<Semaphore>,
+    log: PluginLog,
     settings: HandlerSettings,
     /// Instances at rest; the last used first, for its memory is warm.
     idle: Mutex<Vec<Instance>>,
@@ -119,7 +127,11 @@ impl Pool {
     }
 
     /// Handles one event in an idle instance or a fresh one. Only an instance that answered is used again.
-    async fn handle(&self, job: HandlerJob) {
+    async fn handle(&self, mut job: HandlerJob) {
+        // The policy's own timeout gave up on it while it waited for an instance.
+        if job.reply.is_closed() {
+            return;
+        }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let instance = match idle {
             Some(instance) => Ok(instance),
@@ -127,16 +139,17 @@ impl Pool {
         };
         let result = match instance {
             Err(error) => Err(error),
-            Ok(instance) => self.call(instance, &job).await,
+            Ok(instance) => self.call(instance, &mut job).await,
         };
-        // The policy's own timeout may have given up on it.
+        // Whoever asked may just have given up on it.
         job.reply.send(result).ok();
     }
 
+    /// A fresh instance. That there is none is no fault of the event.
     async fn instantiate(&self) -> Result<Instance, HandlerError> {
         let memory = usize::try_from(self.settings.limits.memory_bytes).unwrap_or(usize::MAX);
         let data = HandlerState {
-            state: State::new(&self.settings.name, Arc::new(Grants::default()), memory),
+            state: State::new(self.log.clone(), Arc::new(Grants::default()), memory),
             caller: self.settings.caller.clone(),
             topology: Arc::clone(&self.settings.topology),
             trace: Trace::default(),
@@ -145,14 +158,16 @@ impl Pool {
         let words = store.data().state.last_words.clone();
         let starting =
             Ticking { ticker: &self.engines.ticker, future: Box::pin(self.pre.instantiate_async(&mut store)) };
-        match tokio::time::timeout(self.settings.limits.deadline, starting).await {
-            Err(_) => Err(HandlerError::Lost("it did not start in time".to_owned())),
-            Ok(Err(error)) => Err(HandlerError::Lost(why(&error, &words.take()))),
-            Ok(Ok(guest)) => Ok(Instance { store, guest, busy, events: 0 }),
-        }
+        let reason = match tokio::time::timeout(self.settings.limits.deadline, starting).await {
+            Ok(Ok(guest)) => return Ok(Instance { store, guest, busy, events: 0 }),
+            Ok(Err(error)) => why(&error, &words.take()),
+            Err(_) => "it did not start in time".to_owned(),
+        };
+        tracing::error!(handler = self.settings.name, "an instance of the handler did not start: {reason}");
+        Err(HandlerError::Gone)
     }
 
-    async fn call(&self, mut instance: Instance, job: &HandlerJob) -> Result<Outcome, HandlerError> {
+    async fn call(&self, mut instance: Instance, job: &mut HandlerJob) -> Result<Outcome, HandlerError> {
         let words = instance.store.data().state.last_words.clone();
         let (event, info) = (event(job), info(job));
         instance.store.data_mut().trace = job.event.trace();
@@ -160,7 +175,13 @@ impl Pool {
         let handler = instance.guest.whimbrel_pubsub_handler();
         let call = handler.call_handle(&mut instance.store, &event, &info);
         let call = Ticking { ticker: &self.engines.ticker, future: Box::pin(call) };
-        let answer = match tokio::time::timeout(self.settings.limits.deadline, call).await {
+        let answered = tokio::select! {
+            biased;
+            answered = tokio::time::timeout(self.settings.limits.deadline, call) => answered,
+            // Another attempt may be on its way: this one ends here, and its instance with it.
+            () = job.reply.closed() => return Err(HandlerError::Timeout),
+        };
+        let answer = match answered {
             Err(_) => return Err(HandlerError::Timeout),
             Ok(Err(error)) => {
                 let reason = why(&error, &words.take());

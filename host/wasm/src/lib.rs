@@ -11,6 +11,7 @@ mod error;
 mod feed;
 mod grants;
 mod handler;
+mod jobs;
 mod loader;
 mod log;
 mod net;

@@ -1,5 +1,6 @@
 //! A guest's lines on their way to the log: cut, and no more of them than a person can read.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A longer line is cut, bytes.
@@ -20,27 +21,48 @@ pub(crate) enum Level {
     Error,
 }
 
-/// The log of one plugin instance.
+/// The log of one plugin: all its instances share the bound.
+#[derive(Debug, Clone)]
+pub(crate) struct PluginLog(Arc<Mutex<Lines>>);
+
 #[derive(Debug)]
-pub(crate) struct PluginLog {
+struct Lines {
     plugin: String,
     window: Instant,
     written: u32,
     dropped: u64,
+    /// The last line that was more than news: mostly the reason of what comes next.
+    complaint: String,
 }
 
 impl PluginLog {
     pub(crate) fn new(plugin: &str) -> Self {
-        Self { plugin: plugin.to_owned(), window: Instant::now(), written: 0, dropped: 0 }
+        let window = Instant::now();
+        Self(Arc::new(Mutex::new(Lines {
+            plugin: plugin.to_owned(),
+            window,
+            written: 0,
+            dropped: 0,
+            complaint: String::new(),
+        })))
+    }
+
+    /// The last warning or error, and forgets it.
+    pub(crate) fn take_complaint(&self) -> String {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).complaint)
     }
 
     /// Writes a line, or counts it.
-    pub(crate) fn write(&mut self, level: Level, message: &str) {
-        if !self.admit(Instant::now()) {
+    pub(crate) fn write(&self, level: Level, message: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lines.admit(Instant::now()) {
             return;
         }
-        let plugin = self.plugin.as_str();
         let message = cut(message);
+        if matches!(level, Level::Warn | Level::Error) {
+            lines.complaint.clone_from(&message);
+        }
+        let plugin = lines.plugin.as_str();
         match level {
             Level::Debug => tracing::debug!(target: "plugin", plugin, "{message}"),
             Level::Info => tracing::info!(target: "plugin", plugin, "{message}"),
@@ -48,12 +70,12 @@ impl PluginLog {
             Level::Error => tracing::error!(target: "plugin", plugin, "{message}"),
         }
     }
+}
 
+impl Lines {
     fn admit(&mut self, now: Instant) -> bool {
         if now.duration_since(self.window) >= WINDOW {
-            if self.dropped > 0 {
-                tracing::warn!(target: "plugin", plugin = %self.plugin, lines = self.dropped, "log lines dropped: the plugin floods the log");
-            }
+            self.tell();
             (self.window, self.written, self.dropped) = (now, 0, 0);
         }
         self.written += 1;
@@ -62,13 +84,17 @@ impl PluginLog {
         }
         self.written <= LINES_MAX
     }
-}
 
-impl Drop for PluginLog {
-    fn drop(&mut self) {
+    fn tell(&self) {
         if self.dropped > 0 {
             tracing::warn!(target: "plugin", plugin = %self.plugin, lines = self.dropped, "log lines dropped: the plugin floods the log");
         }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 
@@ -91,12 +117,14 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_to_the_bound_and_counted() {
-        let mut log = PluginLog::new("p");
+        let log = PluginLog::new("p");
+        let instances = [log.clone(), log.clone()];
         let now = Instant::now();
-        let admitted = (0..1000).filter(|_| log.admit(now)).count();
-        assert_eq!(admitted, LINES_MAX as usize);
-        assert_eq!(log.dropped, 1000 - u64::from(LINES_MAX));
-        assert!(log.admit(now + WINDOW), "the next window starts afresh");
+        let admit = |turn: usize, now| instances[turn % 2].0.lock().unwrap().admit(now);
+        let admitted = (0..1000).filter(|turn| admit(*turn, now)).count();
+        assert_eq!(admitted, LINES_MAX as usize, "all instances of a plugin together");
+        assert_eq!(log.0.lock().unwrap().dropped, 1000 - u64::from(LINES_MAX));
+        assert!(admit(0, now + WINDOW), "the next window starts afresh");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The contract's `net`: TCP and TLS for adapters, to granted addresses only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_rustls::client::TlsStream;
 use wasmtime::component::{Access, Accessor, FutureReader, HasSelf, Resource, StreamReader};
 
 use crate::bindings::adapter::whimbrel::pubsub::net::{Host, HostSocket, HostSocketWithStore, NetError, TlsOptions};
-use crate::state::State;
+use crate::state::{SOCKETS_MAX, State};
 use crate::stream::{Incoming, Outgoing, ReadHalf, WriteHalf};
 use crate::tls;
 
@@ -23,6 +24,8 @@ pub struct Socket {
     connection: Option<Connection>,
     read: Option<ReadHalf>,
     write: Option<WriteHalf>,
+    /// Counts it among its plugin's connections for as long as any part of it is open.
+    share: Arc<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -66,20 +69,26 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
         port: u16,
         options: Option<TlsOptions>,
     ) -> wasmtime::Result<Result<Resource<Socket>, NetError>> {
-        let granted = store.with(|mut access| access.get().grants.allows(&host, port));
+        let (granted, share) = store.with(|mut access| {
+            let state = access.get();
+            (state.grants.allows(&host, port), Arc::clone(&state.sockets).try_acquire_owned())
+        });
         if !granted {
             let text = format!(
                 "{host}:{port} is not an address that the resource's metadata names; grant it with the annotation whimbrel.dev/network"
             );
             return Ok(Err(NetError::Denied(text)));
         }
+        let Ok(share) = share else {
+            return Ok(Err(NetError::Unreachable(format!("{SOCKETS_MAX} connections are open already"))));
+        };
         let connected = tokio::time::timeout(CONNECT_WAIT, connect(&host, port, options)).await;
         let connection =
             match connected.unwrap_or_else(|_| Err(NetError::Unreachable(format!("{host}:{port}: timed out")))) {
                 Ok(connection) => connection,
                 Err(error) => return Ok(Err(error)),
             };
-        let socket = Socket { host, connection: Some(connection), read: None, write: None };
+        let socket = Socket { host, connection: Some(connection), read: None, write: None, share: Arc::new(share) };
         store.with(|mut access| Ok(Ok(access.get().table.push(socket)?)))
     }
 
@@ -114,8 +123,9 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
         let socket = store.get().table.get_mut(&socket)?;
         socket.split();
         let (done, result) = oneshot::channel();
+        let share = Arc::clone(&socket.share);
         match socket.write.take() {
-            Some(half) => data.pipe(&mut store, Outgoing::new(half, done, busy))?,
+            Some(half) => data.pipe(&mut store, Outgoing::new(half, done, busy, share))?,
             None => {
                 data.close(&mut store)?;
                 // The receiver is read below whatever became of this.
@@ -133,13 +143,13 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
         let socket = store.get().table.get_mut(&socket)?;
         socket.split();
         let (done, result) = oneshot::channel();
-        let half = socket.read.take();
+        let (half, share) = (socket.read.take(), Arc::clone(&socket.share));
         if half.is_none() {
             done.send(Err(NetError::Broken("its reading half was taken before".to_owned()))).ok();
             let empty = StreamReader::new(&mut store, std::iter::empty())?;
             return Ok((empty, FutureReader::new(&mut store, ended(result))?));
         }
-        let stream = StreamReader::new(&mut store, Incoming::new(half, done, busy))?;
+        let stream = StreamReader::new(&mut store, Incoming::new(half, done, busy, share))?;
         Ok((stream, FutureReader::new(&mut store, ended(result))?))
     }
 }

@@ -4,29 +4,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::engine::TICK;
+use crate::engine::{TABLE_ELEMENTS_MAX, TICK};
 use crate::grants::Grants;
 use crate::log::PluginLog;
 use crate::stderr::LastWords;
+
+/// Connections of one plugin at the same time.
+pub(crate) const SOCKETS_MAX: usize = 1024;
+
+/// Core instances and tables of one store; language runtimes have dozens.
+const INSTANCES_MAX: usize = 64;
+
+/// Linear memories of one store. Their bytes count together.
+const MEMORIES_MAX: usize = 8;
 
 /// The data of an adapter's store, and the part of a handler's that both share.
 pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
-    limits: StoreLimits,
+    limits: Limits,
     pub(crate) grants: Arc<Grants>,
     pub(crate) log: PluginLog,
+    /// What is left of [`SOCKETS_MAX`].
+    pub(crate) sockets: Arc<Semaphore>,
     pub(crate) last_words: LastWords,
     /// Reset by whatever shows that the guest works and does not spin.
     pub(crate) busy: BusyTicks,
 }
 
 impl State {
-    pub(crate) fn new(plugin: &str, grants: Arc<Grants>, memory_bytes: usize) -> Self {
+    pub(crate) fn new(log: PluginLog, grants: Arc<Grants>, memory_bytes: usize) -> Self {
         let last_words = LastWords::default();
         let mut wasi = WasiCtx::builder();
         // No arguments, no environment, no folders, no sockets, no names. Clocks and random numbers are harmless.
@@ -34,12 +46,48 @@ impl State {
         Self {
             wasi: wasi.build(),
             table: ResourceTable::new(),
-            limits: StoreLimitsBuilder::new().memory_size(memory_bytes).build(),
+            limits: Limits { bytes_max: memory_bytes, bytes: 0 },
             grants,
-            log: PluginLog::new(plugin),
+            log,
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
             last_words,
             busy: BusyTicks::default(),
         }
+    }
+}
+
+/// What a store may take up. A guest that cannot grow aborts, which is a trap like any other.
+#[derive(Debug)]
+struct Limits {
+    bytes_max: usize,
+    /// All linear memories together.
+    bytes: usize,
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+        let fits = bytes <= self.bytes_max;
+        if fits {
+            self.bytes = bytes;
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
     }
 }
 

@@ -2,10 +2,11 @@
 //! guest's memory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamResult, VecBuffer};
 
@@ -43,11 +44,12 @@ pub(crate) struct Incoming {
     half: Option<ReadHalf>,
     done: Option<Done>,
     busy: BusyTicks,
+    _share: Arc<OwnedSemaphorePermit>,
 }
 
 impl Incoming {
-    pub(crate) fn new(half: Option<ReadHalf>, done: Done, busy: BusyTicks) -> Self {
-        Self { half, done: Some(done), busy }
+    pub(crate) fn new(half: Option<ReadHalf>, done: Done, busy: BusyTicks, share: Arc<OwnedSemaphorePermit>) -> Self {
+        Self { half, done: Some(done), busy, _share: share }
     }
 
     fn close(&mut self, result: Result<(), std::io::Error>) -> Poll<wasmtime::Result<StreamResult>> {
@@ -98,11 +100,12 @@ pub(crate) struct Outgoing {
     /// Bytes were taken and are not flushed: TLS keeps what the socket did not take at once.
     flushing: bool,
     busy: BusyTicks,
+    _share: Arc<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(half: WriteHalf, done: Done, busy: BusyTicks) -> Self {
-        Self { half, done: Some(done), flushing: false, busy }
+    pub(crate) fn new(half: WriteHalf, done: Done, busy: BusyTicks, share: Arc<OwnedSemaphorePermit>) -> Self {
+        Self { half, done: Some(done), flushing: false, busy, _share: share }
     }
 
     fn close(&mut self, error: std::io::Error) -> Poll<wasmtime::Result<StreamResult>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use wasmtime::component::{Accessor, ResourceAny, Source, StreamConsumer, StreamResult};
 use wasmtime::{Engine, StoreContextMut};
@@ -16,6 +16,8 @@ use whimbrel_pubsub::{BrokerError, BrokerJob, Features, PublishJob};
 use crate::bindings::adapter::BrokerAdapter;
 use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
 use crate::broker::{BrokerSettings, BrokerState};
+use crate::jobs::{self, Closing, Jobs};
+use crate::log::PluginLog;
 use crate::state::{BusyTicks, State};
 use crate::{convert, feed};
 
@@ -30,6 +32,10 @@ const SLOW_CALLS_MAX: usize = 64;
 
 /// The same for an adapter whose publishes wait for their topic's subscribers.
 const TOPIC_CALLS_MAX: usize = 1024;
+
+/// Bytes of the messages in one publish call, if there is more than one job in it: they stand in the guest's memory, and
+/// again in what it writes.
+const CALL_BYTES_MAX: usize = 8 << 20;
 
 /// Publishes that wait inside the worker.
 const BACKLOG_JOBS_MAX: usize = 4096;
@@ -50,7 +56,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum End {
     /// It was asked to close, and has.
-    Closed,
+    Closed(Closing),
     /// It did not open. Final, if the failure says so.
     NotOpened(BrokerError),
     /// It hangs.
@@ -64,6 +70,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) settings: &'a BrokerSettings,
     pub(crate) state: &'a Arc<watch::Sender<BrokerState>>,
     pub(crate) busy: BusyTicks,
+    pub(crate) log: &'a PluginLog,
 }
 
 type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<Done>> + Send + 'a>>;
@@ -81,13 +88,22 @@ enum Done {
 pub(crate) async fn run(
     store: &Accessor<State>,
     guest: &BrokerAdapter,
-    queue: &mut mpsc::Receiver<BrokerJob>,
+    jobs: &mut Jobs,
     shared: &Shared<'_>,
 ) -> wasmtime::Result<End> {
     let calls = guest.whimbrel_pubsub_broker().connection();
     let opening = calls.call_open(store, config(shared.settings));
-    let connection = match tokio::time::timeout(shared.settings.open_wait, opening).await {
-        Err(_) => return Ok(End::NotOpened(BrokerError::Transient("it did not open in time".to_owned()))),
+    let opening = jobs.meanwhile(tokio::time::timeout(shared.settings.open_wait, opening));
+    let opened = match opening.await {
+        Ok(opened) => opened,
+        Err(closing) => return Ok(End::Closed(closing)),
+    };
+    let connection = match opened {
+        Err(_) => {
+            let complaint = shared.log.take_complaint();
+            let late = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+            return Ok(End::NotOpened(BrokerError::Transient(format!("it did not open in time{late}"))));
+        }
         Ok(opened) => match opened? {
             Err(error) => return Ok(End::NotOpened(convert::failure(error))),
             Ok(connection) => connection,
@@ -112,7 +128,7 @@ pub(crate) async fn run(
         messages: 0,
         feeds: 0,
     };
-    worker.serve(queue, shared).await
+    worker.serve(jobs, shared).await
 }
 
 fn config(settings: &BrokerSettings) -> wit::Config {
@@ -149,7 +165,7 @@ struct InFlight {
 }
 
 impl<'a> Worker<'a> {
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<BrokerJob>, shared: &Shared<'_>) -> wasmtime::Result<End> {
+    async fn serve(&mut self, jobs: &mut Jobs, shared: &Shared<'_>) -> wasmtime::Result<End> {
         let mut backlog = VecDeque::new();
         let mut taken = Vec::new();
         let mut clock = tokio::time::interval(CALL_SLOW);
@@ -171,9 +187,9 @@ impl<'a> Worker<'a> {
                         Done::Other => {}
                     }
                 }
-                count = queue.recv_many(&mut taken, JOBS_PER_TURN), if backlog.len() < BACKLOG_JOBS_MAX => {
+                count = jobs.recv_many(&mut taken, JOBS_PER_TURN), if backlog.len() < BACKLOG_JOBS_MAX => {
                     if count == 0 {
-                        return self.close(None).await;
+                        return self.close(Closing(None)).await;
                     }
                 }
                 _ = clock.tick(), if !self.in_flight.is_empty() => {
@@ -188,7 +204,7 @@ impl<'a> Worker<'a> {
                     BrokerJob::Publish(job) => backlog.push_back(job),
                     BrokerJob::Subscribe(job) => self.subscribe(job),
                     BrokerJob::Ping(reply) => self.ping(reply),
-                    BrokerJob::Close(reply) => return self.close(Some(reply)).await,
+                    BrokerJob::Close(reply) => return self.close(Closing(Some(reply))).await,
                 }
             }
         }
@@ -241,7 +257,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Lets calls finish, then closes the connection; what hangs is left behind after a while.
-    async fn close(&mut self, reply: Option<oneshot::Sender<()>>) -> wasmtime::Result<End> {
+    async fn close(&mut self, closing: Closing) -> wasmtime::Result<End> {
         let calls = &mut self.calls;
         let in_flight = &mut self.in_flight;
         let finish = async {
@@ -260,10 +276,7 @@ impl<'a> Worker<'a> {
             Ok(closed) => closed?,
             Err(_) => tracing::warn!("an adapter did not close in time, and is dropped"),
         }
-        if let Some(reply) = reply {
-            reply.send(()).ok();
-        }
-        Ok(End::Closed)
+        Ok(End::Closed(closing))
     }
 }
 
@@ -272,19 +285,22 @@ impl<'a> Worker<'a> {
 fn take_batch(backlog: &mut VecDeque<PublishJob>, features: &Features, alone: bool) -> Vec<PublishJob> {
     let now = Instant::now();
     let mut batch: Vec<PublishJob> = Vec::new();
-    let mut messages = 0;
+    let (mut messages, mut bytes) = (0, 0);
     while let Some(job) = backlog.front() {
+        let more = jobs::bytes(job);
         let other_topic = features.topic_flow
             && batch.first().is_some_and(|first| {
                 first.messages.iter().chain(&job.messages).any(|message| message.topic != first.messages[0].topic)
             });
-        if !batch.is_empty() && (alone || other_topic || messages + job.messages.len() > features.max_batch as usize) {
+        let full = messages + job.messages.len() > features.max_batch as usize || bytes + more > CALL_BYTES_MAX;
+        if !batch.is_empty() && (alone || other_topic || full) {
             break;
         }
         let Some(job) = backlog.pop_front() else { break };
         // Nobody waits for it any more, and it was never sent.
         if job.deadline > now && !job.reply.is_closed() && !job.messages.is_empty() {
             messages += job.messages.len();
+            bytes += more;
             batch.push(job);
         }
     }
@@ -377,3 +393,6 @@ impl StreamConsumer<State> for ToState {
         std::task::Poll::Ready(Ok(StreamResult::Completed))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,11 @@ pub enum Command {
 
 /// The flags of `whimbrel run`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, version)]
 pub struct RunArguments {
+    /// Prints the version, as daprd's flag of this name does.
+    #[arg(long, action = ArgAction::Version)]
+    pub build_info: Option<bool>,
     /// The app this host stands beside: its identity for scopes and its consumer group.
     #[arg(long)]
     pub app_id: Option<String>,
@@ -83,14 +86,19 @@ pub struct RunArguments {
     pub ignored: Ignored,
 }
 
-/// A list of flags that are taken and do nothing.
+/// A list of flags that are taken and do nothing: those that are there or not, and those with a value.
 macro_rules! ignored {
-    ($($name:ident),* $(,)?) => {
+    (switches: $($switch:ident),*; values: $($name:ident),*;) => {
         /// daprd's flags that mean nothing in this host, or not in this version.
         #[derive(Debug, Clone, Default, clap::Args)]
         pub struct Ignored {
+            // As Go's flags have it, a switch takes a value only behind `=`: the next word is the next flag's.
             $(
-                #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", allow_hyphen_values = true)]
+                #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+                $switch: Option<OsString>,
+            )*
+            $(
+                #[arg(long, hide = true, allow_hyphen_values = true)]
                 $name: Option<OsString>,
             )*
         }
@@ -99,7 +107,10 @@ macro_rules! ignored {
             /// Those that were given.
             #[must_use]
             pub fn given(&self) -> Vec<String> {
-                let all = [$((stringify!($name), self.$name.is_some())),*];
+                let all = [
+                    $((stringify!($switch), self.$switch.is_some()),)*
+                    $((stringify!($name), self.$name.is_some()),)*
+                ];
                 let flag = |name: &str| format!("--{}", name.replace('_', "-"));
                 all.into_iter().filter(|(_, given)| *given).map(|(name, _)| flag(name)).collect()
             }
@@ -108,44 +119,8 @@ macro_rules! ignored {
 }
 
 ignored!(
-    actors_disseminate_timeout,
-    actors_service,
-    allowed_origins,
-    app_binding_options_timeout,
-    app_health_check_path,
-    app_health_probe_interval,
-    app_health_probe_timeout,
-    app_health_threshold,
-    app_ssl,
-    config,
-    control_plane_address,
-    control_plane_namespace,
-    control_plane_trust_domain,
-    dapr_block_shutdown_duration,
-    dapr_grpc_port,
-    dapr_internal_grpc_listen_address,
-    dapr_internal_grpc_port,
-    dapr_public_listen_address,
-    dapr_public_port,
-    disable_builtin_k8s_secret_store,
-    enable_api_logging,
-    enable_app_health_check,
-    enable_metrics,
-    enable_mtls,
-    enable_profiling,
-    hot_reload_reconcile_interval,
-    log_file,
-    metrics_listen_address,
-    metrics_port,
-    mode,
-    placement_host_address,
-    profile_port,
-    reminders_service,
-    scheduler_host_address,
-    scheduler_job_streams,
-    sentry_address,
-    sentry_request_jwt_audiences,
-    unix_domain_socket,
+    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_app_health_check, enable_metrics, enable_mtls, enable_profiling, wait;
+    values: actors_disseminate_timeout, actors_service, allowed_origins, app_binding_options_timeout, app_health_check_path, app_health_probe_interval, app_health_probe_timeout, app_health_threshold, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_block_shutdown_duration, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, dapr_public_listen_address, dapr_public_port, hot_reload_reconcile_interval, log_file, metrics_listen_address, metrics_port, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
@@ -10,6 +11,9 @@ use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity,
 use whimbrel_wasm::{BrokerSettings, BrokerState, Grants, Loader, Plugin, start_broker};
 
 use crate::plugins::Search;
+
+/// How long past `initTimeout` the reason may take that the adapter did not open.
+const REASON_WAIT: Duration = Duration::from_millis(250);
 
 /// The brokers that run, and how each stands.
 #[derive(Debug, Default)]
@@ -144,7 +148,7 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
 async fn opened(component: &Component, mut state: watch::Receiver<BrokerState>) -> anyhow::Result<()> {
     let settled =
         state.wait_for(|state| matches!(state, BrokerState::Ready | BrokerState::Failed(_) | BrokerState::Closed));
-    match tokio::time::timeout(component.init_timeout, settled).await {
+    match tokio::time::timeout(component.init_timeout + REASON_WAIT, settled).await {
         Ok(Ok(state)) => match &*state {
             BrokerState::Ready => return Ok(()),
             other => return Err(anyhow!("{other}")),

@@ -4,6 +4,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -20,6 +21,9 @@ use crate::brokers::{self, Brokers, PlanError};
 use crate::error::Exit;
 use crate::plugins::Search;
 use crate::{handlers, stop, subscriptions};
+
+/// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
+const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
 
 /// Runs the host until it is told to stop.
 pub(crate) async fn run(arguments: RunArguments) -> Exit {
@@ -89,7 +93,12 @@ async fn host(
 ) -> anyhow::Result<Exit> {
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
-    let Brokers { running, states } = brokers::start(planned, &loader, &instance_name()).await?;
+    let instance = instance_name();
+    let Brokers { running, states } = tokio::select! { biased;
+        started = brokers::start(planned, &loader, &instance) => started?,
+        // Nothing was subscribed, nothing was taken: there is nothing to drain.
+        () = stopping.cancelled() => return Ok(Exit::Drained),
+    };
     let closing: Vec<_> = running.values().cloned().collect();
     let topology = Arc::new(ArcSwap::from_pointee(Topology {
         environment: Environment::system(),
@@ -98,7 +107,7 @@ async fn host(
     }));
     let handled = handlers::start(snapshot, &loader, &topology)?;
     let health = Arc::new(Health::new(Box::new(move || {
-        states.iter().map(|(name, state)| (name.clone(), state.borrow().to_string())).collect()
+        states.iter().map(|(name, state)| (name.clone(), state.borrow().word().to_owned())).collect()
     })));
     let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
     let doors = doors(arguments, &caller, snapshot, &topology, &health);
@@ -129,9 +138,10 @@ async fn host(
         () = stopping.cancelled() => {}
         () = doors.force_shutdown.cancelled() => {
             tracing::warn!("Force shutdown requested, exiting immediately without graceful shutdown");
+            tokio::time::sleep(LAST_ANSWER_WAIT).await;
             return Ok(Exit::Failed);
         }
-        () = doors.shutdown.cancelled() => tracing::info!("Shutdown requested via API"),
+        () = doors.shutdown.cancelled() => {}
         () = async { start.await; std::future::pending().await } => {}
     }
     health.set_ready(false);
@@ -229,7 +239,8 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         let port = arguments.dapr_http_port;
-        let listener = TcpListener::bind((address, port)).await;
+        // An IPv6 address may stand in brackets, as in a URL.
+        let listener = TcpListener::bind((address.trim_matches(['[', ']']), port)).await;
         let listener = listener
             .with_context(|| format!("listening on {address}:{port} (--dapr-http-port, --dapr-listen-addresses)"))?;
         let at: SocketAddr = listener.local_addr().context("asking for the address that is listened on")?;

@@ -62,7 +62,7 @@ pub(crate) fn event(
     }
     fix(headers, fixed);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"));
-    if let Ok(pubsub) = HeaderValue::from_str(&info.pubsub) {
+    if let Ok(pubsub) = HeaderValue::from_bytes(info.pubsub.as_bytes()) {
         headers.insert(HeaderName::from_static("pubsubname"), pubsub);
     }
     if let Some(trace) = trace {
@@ -101,7 +101,7 @@ fn from_metadata(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
         return None;
     }
     let name = if lower.starts_with("grpc-") { format!("dapr-{lower}") } else { lower };
-    Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?))
+    Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
 }
 
 #[cfg(test)]

@@ -12,10 +12,7 @@ use tokio::time::timeout;
 /// How long the next piece of a body may take.
 const PIECE_WAIT: Duration = Duration::from_secs(30);
 
-/// A body of so many bytes or fewer takes nothing from the shared budget: the bound on connections bounds them.
-const SMALL_BYTES_MAX: u64 = 64 * 1024;
-
-/// What all larger bodies may hold together, from their arrival to the broker's answer, KiB.
+/// What all bodies may hold together, from their arrival to the broker's answer, KiB.
 pub(crate) const BUDGET_KIB: usize = 256 * 1024;
 
 /// Space made in advance for a body that comes in several pieces, bytes; a client may announce more than it sends.
@@ -65,8 +62,10 @@ pub(crate) async fn read(
     }
     let mut share = None;
     let Some(first) = piece(&mut body).await? else { return Ok(Held { bytes: Bytes::new(), _share: None }) };
-    if body.is_end_stream() && first.len() as u64 <= bytes_max.min(SMALL_BYTES_MAX) {
-        return Ok(Held { bytes: first, _share: None });
+    if body.is_end_stream() && first.len() as u64 <= bytes_max {
+        // What every request pays: no more than a counter.
+        grow(&mut share, first.len() as u64, budget)?;
+        return Ok(Held { bytes: first, _share: share });
     }
     let mut whole = BytesMut::with_capacity(usize::try_from(announced.min(RESERVE_BYTES_MAX)).unwrap_or(0));
     let mut next = Some(first);
@@ -101,9 +100,6 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
 
 /// Takes as much of the budget as the body has grown to.
 fn grow<'a>(share: &mut Option<SemaphorePermit<'a>>, total: u64, budget: &'a Semaphore) -> Result<(), BodyError> {
-    if total <= SMALL_BYTES_MAX {
-        return Ok(());
-    }
     let wanted = usize::try_from(total.div_ceil(1024)).unwrap_or(usize::MAX);
     let held = share.as_ref().map_or(0, SemaphorePermit::num_permits);
     let more = u32::try_from(wanted.saturating_sub(held)).map_err(|_| BodyError::Busy)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Context;
 use crate::broker::{Arrived, Feed, FeedJob};
@@ -22,6 +22,9 @@ const SUBSCRIBE_WAIT_MIN: Duration = Duration::from_millis(500);
 
 /// The longest wait before subscribing again.
 const SUBSCRIBE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A feed that lived for so long was sound, whether anything came on it or not: the waits begin again after it.
+const SOUND_AFTER: Duration = Duration::from_secs(5);
 
 /// How long an adapter may take to stop fetching. Past it the drain begins nevertheless; what still comes is held.
 const PAUSE_WAIT: Duration = Duration::from_secs(5);
@@ -74,9 +77,13 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
         match opened {
             Ok(feed) => {
                 events::subscribed(&context.subscription);
-                match serve(context, running, feed, &mut waits, &carry).await {
+                let since = Instant::now();
+                match serve(context, running, feed, &carry).await {
                     Ok(served) => return Some(served),
                     Err(error) => events::feed_lost(&context.subscription, &error),
+                }
+                if since.elapsed() > SOUND_AFTER {
+                    waits.reset();
                 }
             }
             Err(Unopened::Failed(error)) => events::not_subscribed(&context.subscription, &error),
@@ -114,7 +121,6 @@ async fn serve<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     feed: Feed,
-    waits: &mut Doubling,
     carry: &impl Fn(&'a Context, Delivery) -> F,
 ) -> Result<Served, BrokerError> {
     let limit = group::max_unsettled(&context.subscription.declared);
@@ -129,10 +135,7 @@ async fn serve<'a, F: Future<Output = ()>>(
             () = &mut stopped => return Ok(served),
             Some(()) = running.next(), if !running.is_empty() => {}
             batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
-                Some(batch) => {
-                    waits.reset();
-                    served.admission.line_up(batch);
-                }
+                Some(batch) => served.admission.line_up(batch),
                 None => break,
             },
         }

@@ -17,6 +17,10 @@ const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(5);
 const SPEC_KEYS: [&str; 5] = ["type", "version", "metadata", "initTimeout", "ignoreErrors"];
 const ITEM_KEYS: [&str; 4] = ["name", "value", "secretKeyRef", "envRef"];
 
+/// What Dapr replaces in every value (pubsub-behaviour, section 7). To pass one on as it stands would put all apps of a
+/// group named so into one.
+const TEMPLATES: [&str; 4] = ["{appID}", "{namespace}", "{podName}", "{uuid}"];
+
 /// The consumer group, as adapters know it.
 const CONSUMER_ID: &str = "consumerID";
 
@@ -130,6 +134,10 @@ impl Settings {
                 problems.push(item.warning("given twice; the last one counts".to_owned(), ""));
             }
             if let Some(value) = value(&item, problems) {
+                if let Some(template) = TEMPLATES.into_iter().find(|template| value.contains(template)) {
+                    let what = format!("the template {template} comes with a later version");
+                    problems.push(item.error(what, "write out what it stands for"));
+                }
                 settings.take(name, value, item.at());
             }
         }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use crate::duration::duration;
 use crate::place::Place;
 use crate::problem::Problem;
-use crate::snapshot::{HandlerApp, HandlerLimits, Origin, Subscription};
+use crate::snapshot::{
+    HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Subscription,
+};
 
 const SPEC_KEYS: [&str; 4] = ["file", "appID", "subscriptions", "limits"];
 const LIMIT_KEYS: [&str; 4] = ["memory", "deadline", "instances", "eventsPerInstance"];
 const SUBSCRIPTION_KEYS: [&str; 4] = ["pubsubname", "topic", "deadLetterTopic", "metadata"];
-
-/// What a 32-bit component can address.
-const MAX_MEMORY_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-/// Instances of one handler.
-const MAX_INSTANCES: u32 = 1024;
 
 /// The app id, as far as it can be told before the document is read properly: components are scoped by it.
 pub(crate) fn app_id(root: &Place<'_>) -> Option<String> {
@@ -87,19 +84,19 @@ fn limits(spec: &Place<'_>, problems: &mut Vec<Problem>) -> HandlerLimits {
     let default = HandlerLimits::default();
     let Some(limits) = spec.section("limits", problems) else { return default };
     limits.warn_unknown(&LIMIT_KEYS, problems);
-    let memory = |text: &str| bytes(text).filter(|bytes| (1..=MAX_MEMORY_BYTES).contains(bytes));
+    let memory = |text: &str| bytes(text).filter(|bytes| (1..=HANDLER_MEMORY_BYTES_MAX).contains(bytes));
     let deadline = |text: &str| duration(text).filter(|deadline| *deadline > Duration::ZERO);
-    let instances = |text: &str| text.parse().ok().filter(|count| (1..=MAX_INSTANCES).contains(count));
+    let instances = |text: &str| text.parse().ok().filter(|count| (1..=HANDLER_INSTANCES_MAX).contains(count));
     let events = |text: &str| text.parse().ok().filter(|count| *count > 0);
     HandlerLimits {
         memory_bytes: limits
-            .parsed("memory", "a size such as 64Mi, up to 4Gi", memory, problems)
+            .parsed("memory", "a size such as 64Mi, up to 512Mi", memory, problems)
             .unwrap_or(default.memory_bytes),
         deadline: limits
             .parsed("deadline", "a duration above zero such as 30s", deadline, problems)
             .unwrap_or(default.deadline),
         instances: limits
-            .parsed("instances", "a number from 1 to 1024", instances, problems)
+            .parsed("instances", "a number from 1 to 1000", instances, problems)
             .unwrap_or(default.instances),
         events_per_instance: limits
             .parsed("eventsPerInstance", "a number above zero", events, problems)

@@ -21,8 +21,27 @@ fn a_command_line_of_daprd_is_taken() {
     assert_eq!(run.resources_path, [PathBuf::from("a"), PathBuf::from("b")]);
     assert!(run.log_as_json);
     let given = run.ignored.given();
+    let switches = ["--enable-profiling", "--enable-api-logging"].map(str::to_owned);
+    assert!(switches.iter().all(|switch| given.contains(switch)), "{given:?}");
     assert!(given.contains(&"--enable-mtls".to_owned()) && given.contains(&"--mode".to_owned()), "{given:?}");
     assert!(!given.contains(&"--config".to_owned()), "{given:?}");
+}
+
+/// A switch without a value leaves the next word alone.
+#[test]
+fn a_switch_swallows_nothing() {
+    for next in ["--app-port=8080", "--app-port 8080"] {
+        let run = run(&format!("--enable-mtls {next} --enable-profiling")).unwrap();
+        assert_eq!((run.app_port, run.ignored.given().len()), (Some(8080), 2));
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    for flag in ["--version", "--build-info"] {
+        let told = run(flag).unwrap_err();
+        assert_eq!((told.kind(), told.use_stderr()), (clap::error::ErrorKind::DisplayVersion, false));
+    }
 }
 
 #[test]

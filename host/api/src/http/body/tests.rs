@@ -22,10 +22,10 @@ fn check(budget_kib: usize, steps: &[(u64, usize)], expect: &Result<(), BodyErro
 }
 
 #[test]
-fn large_bodies_share_a_budget() {
-    check(100, &[(0, 100), (64, 100)], &Ok(()));
+fn bodies_share_a_budget() {
+    check(100, &[(0, 100), (64, 36)], &Ok(()));
     check(100, &[(65, 35), (66, 34), (66, 34), (100, 0)], &Ok(()));
     check(100, &[(65, 35), (101, 35)], &Err(BodyError::Busy));
-    check(10, &[(64, 10), (65, 10)], &Err(BodyError::Busy));
+    check(10, &[(4, 6), (65, 6)], &Err(BodyError::Busy));
     check(100, &[(u64::MAX / 1024, 100)], &Err(BodyError::Busy));
 }
