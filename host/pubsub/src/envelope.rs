@@ -7,6 +7,7 @@ mod protobuf;
 mod writer;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use cloudevents::event::SpecVersion;
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 use whimbrel_resources::go_duration;
 
 use crate::broker::{Message, Metadata};
@@ -44,7 +46,30 @@ const OCTETS: &str = "application/octet-stream";
 /// The longest time to live: what Go's durations hold. Longer ones count as this.
 const TTL_SECONDS_MAX: i64 = i64::MAX / 1_000_000_000;
 
-/// Makes the message that is stored: an envelope of ours, the event that was given, or the bytes as they are.
+/// The id of an event that is published, for the log: the message itself is the broker's by then. Costs nothing where
+/// nothing is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventId {
+    /// Made here.
+    Made(Uuid),
+    /// The publisher's.
+    Given(String),
+    /// The message is no event.
+    None,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Made(id) => id.fmt(f),
+            Self::Given(id) => f.write_str(id),
+            Self::None => Ok(()),
+        }
+    }
+}
+
+/// Makes the message that is stored (an envelope of ours, the event that was given, or the bytes as they are), and says
+/// which event it is.
 ///
 /// # Errors
 /// [`PublishError::RawPayload`], or [`PublishError::CloudEvent`] for a body that claims to be an event and is none.
@@ -52,12 +77,12 @@ pub(crate) fn wrap(
     request: PublishRequest,
     environment: &Environment,
     native_ttl: bool,
-) -> Result<Message, PublishError> {
+) -> Result<(Message, EventId), PublishError> {
     let options = Options::read(&request.metadata);
     let raw = boolean(options.raw_payload)
         .ok_or_else(|| PublishError::RawPayload { actual: options.raw_payload.to_owned() })?;
-    let data = if raw {
-        request.data.clone()
+    let (data, id) = if raw {
+        (request.data.clone(), EventId::None)
     } else {
         let expiration = if native_ttl { None } else { expiration(&options, environment.clock.now()) };
         match request.content_type.as_deref() {
@@ -67,7 +92,7 @@ pub(crate) fn wrap(
         }
     };
     let key = options.key.map(str::to_owned);
-    Ok(Message { topic: Arc::from(request.topic), key, data, metadata: request.metadata })
+    Ok((Message { topic: Arc::from(request.topic), key, data, metadata: request.metadata }, id))
 }
 
 /// Reads what arrived, as section 4.5 says.
@@ -243,16 +268,19 @@ fn envelop(
     options: &Options<'_>,
     environment: &Environment,
     expiration: Option<&str>,
-) -> Bytes {
+) -> (Bytes, EventId) {
     let content_type = request.content_type.as_deref().filter(|given| !given.is_empty()).unwrap_or(TEXT);
     let data = Data::choose(&request.data, content_type);
     let app_id: &str = &request.caller.app_id;
     let (trace_parent, trace_state) = trace(&request.trace);
     let trace_parent = options.trace_parent.or(options.trace_id).unwrap_or(trace_parent);
-    let mut uuid = uuid::Uuid::encode_buffer();
-    let id = match options.id {
-        Some(id) => id,
-        None => environment.random.uuid().hyphenated().encode_lower(&mut uuid),
+    let mut made = Uuid::encode_buffer();
+    let (id, event_id) = match options.id {
+        Some(id) => (id, EventId::Given(id.to_owned())),
+        None => {
+            let id = environment.random.uuid();
+            (&*id.hyphenated().encode_lower(&mut made), EventId::Made(id))
+        }
     };
 
     let texts = [content_type, app_id, &request.pubsub, &request.topic, trace_parent, trace_parent, trace_state, id];
@@ -279,7 +307,7 @@ fn envelop(
     json.text("traceparent", trace_parent);
     json.text("tracestate", options.trace_state.unwrap_or(trace_state));
     json.text("type", options.kind.unwrap_or(TYPE));
-    json.finish()
+    (json.finish(), event_id)
 }
 
 impl Data<'_> {
@@ -302,7 +330,11 @@ fn trace(trace: &Trace) -> (&str, &str) {
 }
 
 /// An event that was given, with the members that are ours to set (section 4.3). All others stay as they are written.
-fn pass(request: &PublishRequest, environment: &Environment, expiration: Option<&str>) -> Result<Bytes, String> {
+fn pass(
+    request: &PublishRequest,
+    environment: &Environment,
+    expiration: Option<&str>,
+) -> Result<(Bytes, EventId), String> {
     let source = match std::str::from_utf8(&request.data) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(event::tolerant(&request.data)),
@@ -349,12 +381,13 @@ fn pass(request: &PublishRequest, environment: &Environment, expiration: Option<
     }
     json.text("topic", &request.topic);
     json.text("pubsubname", &request.pubsub);
-    Ok(json.finish())
+    let id = last("id").map_or_else(String::new, |id| event::unquote(id).into_owned());
+    Ok((json.finish(), EventId::Given(id)))
 }
 
 /// The event a raw subscription gets: the message's bytes as they are, and an id that is new at each delivery.
 fn synthesise(message: &Message, metadata: &Metadata, pubsub: &str, random: &Random) -> Bytes {
-    let mut uuid = uuid::Uuid::encode_buffer();
+    let mut uuid = Uuid::encode_buffer();
     let mut json = Writer::with_room(message.data.len().div_ceil(3) * 4 + message.topic.len() + pubsub.len());
     json.base64("data_base64", &message.data);
     json.text("datacontenttype", OCTETS);

@@ -4,14 +4,12 @@
 //! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed. Absent as
 //! yet: metrics.
 
+use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::broker::{Broker, Message};
+use crate::broker::Broker;
 use crate::delivery::Reason;
 use crate::error::{BrokerError, SettleError};
-use crate::event::Event;
 use crate::topology::Subscription;
 
 /// Which delivery a line is about.
@@ -46,22 +44,25 @@ macro_rules! tell {
 }
 
 /// A message is on its way to the broker.
-pub(crate) fn publishing(broker: &Broker, message: &Message) {
-    if tracing::enabled!(tracing::Level::TRACE) {
-        let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(&message.data));
-        tracing::trace!(pubsub, topic, event_id, "publishing");
-    }
+pub(crate) fn publishing(broker: &Broker, topic: &str, event_id: &(dyn fmt::Display + Sync)) {
+    tracing::trace!(pubsub = broker.declared.name, topic, %event_id, "publishing");
 }
 
 /// One try to publish failed, and another follows.
-pub(crate) fn publish_retried(broker: &Broker, message: &Message, error: &BrokerError, wait: Duration) {
-    let (pubsub, topic, event_id) = (&broker.declared.name, &*message.topic, event_id(&message.data));
-    tracing::warn!(pubsub, topic, event_id, %error, ?wait, "publishing failed and is tried again");
+pub(crate) fn publish_retried(
+    broker: &Broker,
+    topic: &str,
+    event_id: &(dyn fmt::Display + Sync),
+    error: &BrokerError,
+    wait: Duration,
+) {
+    let pubsub = &broker.declared.name;
+    tracing::warn!(pubsub, topic, %event_id, %error, ?wait, "publishing failed and is tried again");
 }
 
 /// A message could not be published; its publisher is told.
-pub(crate) fn publish_failed(broker: &Broker, topic: &str, data: &Bytes, error: &BrokerError) {
-    tracing::warn!(pubsub = broker.declared.name, topic, event_id = event_id(data), %error, "publishing failed");
+pub(crate) fn publish_failed(broker: &Broker, topic: &str, event_id: &(dyn fmt::Display + Sync), error: &BrokerError) {
+    tracing::warn!(pubsub = broker.declared.name, topic, %event_id, %error, "publishing failed");
 }
 
 /// The subscriber has it, and the broker knows.
@@ -137,10 +138,4 @@ pub(crate) fn never_subscribed(subscription: &Subscription, why: &str) {
 pub(crate) fn feed_lost(subscription: &Subscription, error: &BrokerError) {
     let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
     tracing::warn!(pubsub = declared.pubsub, topic = declared.topic, app_id, %error, "the subscription was lost");
-}
-
-/// The id of the event in a message that is no delivery; empty if it is no event. Looks into the bytes: for rare
-/// lines only.
-fn event_id(data: &Bytes) -> String {
-    Event::structured(data.clone(), &Vec::new()).map(|event| event.id().to_owned()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 //! Which error wins is part of the contract: broker, topic, `rawPayload`, envelope, scope, broker's answer
 //! (pubsub-behaviour, section 0).
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,9 +28,9 @@ pub async fn publish(topology: &Topology, request: PublishRequest) -> Result<(),
     let broker = find(topology, &request)?;
     let caller = request.caller.clone();
     let native_ttl = broker.features.get().is_some_and(|features| features.ttl);
-    let message = envelope::wrap(request, &topology.environment, native_ttl)?;
+    let (message, id) = envelope::wrap(request, &topology.environment, native_ttl)?;
     step("publish.wrapped");
-    store(topology, broker, &caller, message).await
+    store(topology, broker, &caller, message, &id).await
 }
 
 fn find<'a>(topology: &'a Topology, request: &PublishRequest) -> Result<&'a Broker, PublishError> {
@@ -54,6 +55,7 @@ pub(crate) async fn store(
     broker: &Broker,
     caller: &Caller,
     message: Message,
+    event_id: &(dyn fmt::Display + Sync),
 ) -> Result<(), PublishError> {
     let topic = message.topic.clone();
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, &topic) {
@@ -62,14 +64,13 @@ pub(crate) async fn store(
             app_id: caller.app_id.as_ref().to_owned(),
         });
     }
-    let data = message.data.clone();
     fits(broker, &message).map_err(|error| PublishError::Broker {
         topic: topic.as_ref().to_owned(),
         pubsub: broker.declared.name.clone(),
         error,
     })?;
-    attempts(topology, broker, message).await.map_err(|error| {
-        events::publish_failed(broker, &topic, &data, &error);
+    attempts(topology, broker, message, event_id).await.map_err(|error| {
+        events::publish_failed(broker, &topic, event_id, &error);
         PublishError::Broker { topic: topic.as_ref().to_owned(), pubsub: broker.declared.name.clone(), error }
     })
 }
@@ -87,7 +88,12 @@ fn fits(broker: &Broker, message: &Message) -> Result<(), BrokerError> {
 
 /// As many attempts as the outbound policy allows. A retry sends the same message again: the broker may then have it
 /// twice, with one event id.
-async fn attempts(topology: &Topology, broker: &Broker, message: Message) -> Result<(), BrokerError> {
+async fn attempts(
+    topology: &Topology,
+    broker: &Broker,
+    message: Message,
+    event_id: &(dyn fmt::Display + Sync),
+) -> Result<(), BrokerError> {
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
     let mut next = Some(message);
@@ -95,7 +101,7 @@ async fn attempts(topology: &Topology, broker: &Broker, message: Message) -> Res
         // Only an attempt that another may follow needs a copy.
         let kept = if attempts.is_last() { None } else { next.clone() };
         let Some(message) = next.take() else { return Err(BrokerError::Closed) };
-        let error = match attempt(broker, message, policy.timeout).await {
+        let error = match attempt(broker, message, event_id, policy.timeout).await {
             Ok(()) => {
                 step("publish.confirmed");
                 return Ok(());
@@ -106,14 +112,19 @@ async fn attempts(topology: &Topology, broker: &Broker, message: Message) -> Res
             return Err(error);
         };
         let wait = wait.max(asked);
-        events::publish_retried(broker, &kept, &error, wait);
+        events::publish_retried(broker, &kept.topic, event_id, &error, wait);
         tokio::time::sleep(wait).await;
         next = Some(kept);
     }
 }
 
-async fn attempt(broker: &Broker, message: Message, timeout: Option<Duration>) -> Result<(), BrokerError> {
-    events::publishing(broker, &message);
+async fn attempt(
+    broker: &Broker,
+    message: Message,
+    event_id: &(dyn fmt::Display + Sync),
+    timeout: Option<Duration>,
+) -> Result<(), BrokerError> {
+    events::publishing(broker, &message.topic, event_id);
     let deadline = Instant::now() + timeout.unwrap_or(PUBLISH_DEADLINE);
     let results = broker.publish(vec![message], deadline).await;
     // A worker that answers for fewer messages than it was given has not confirmed them.

@@ -120,7 +120,7 @@ async fn dead_letter(exit: Exit<'_>, about: About<'_>, mut delivery: Delivery, r
         let Some(broker) = exit.topology.broker(&exit.subscription.declared.pubsub, caller) else {
             return Err("there is no such broker any more".to_owned());
         };
-        publish::store(exit.topology, broker, caller, message).await.map_err(|error| error.to_string())
+        publish::store(exit.topology, broker, caller, message, &about.event_id).await.map_err(|error| error.to_string())
     };
     let published = tokio::select! {
         biased;

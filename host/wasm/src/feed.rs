@@ -1,6 +1,6 @@
 //! One live subscription inside a worker: the guest's stream of deliveries out, verdicts in.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,11 +22,21 @@ const BATCHES_MAX: usize = 16;
 /// Deliveries that are taken from the guest at a time.
 const BATCH_DELIVERIES_MAX: usize = 256;
 
+/// How long a subscribe call may take.
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(60);
+
 /// How long settling, pausing or stopping may take. Shorter than what the spine waits for a settlement.
 const CALL_WAIT: Duration = Duration::from_secs(20);
 
 /// Jobs that wait for the subscription, and settlements in one call.
 const JOBS_MAX: usize = 1024;
+
+/// How long a few settlements wait for more, so that one call and one round trip serve them all. Nobody waits for them but
+/// the broker: the subscriber has been served.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// The part of a subscription's credit that is settled without waiting for more: the rest keeps messages coming meanwhile.
+const LINGER_CREDIT_PART: u32 = 4;
 
 /// Opens a subscription, hands its feed to who asked, and serves its verdicts until it is stopped.
 ///
@@ -37,13 +47,15 @@ pub(crate) async fn subscribe(
     guest: &BrokerAdapter,
     connection: ResourceAny,
     job: SubscribeJob,
-    wait: Duration,
+    topic_flow: bool,
 ) -> wasmtime::Result<()> {
     let SubscribeJob { topic, group, max_unsettled, metadata, reply } = job;
+    // Where publishers wait for the settlement, none lingers.
+    let enough = if topic_flow { 1 } else { (max_unsettled / LINGER_CREDIT_PART).max(1) as usize };
     let options = wit::SubscribeOptions { max_unsettled: max_unsettled.max(1), start: None, metadata };
     let calls = guest.whimbrel_pubsub_broker().connection();
     let opening = calls.call_subscribe(store, connection, topic.as_ref().to_owned(), group, options);
-    let opened = match tokio::time::timeout(wait, opening).await {
+    let opened = match tokio::time::timeout(SUBSCRIBE_WAIT, opening).await {
         Ok(opened) => opened?.map_err(convert::failure),
         Err(_) => Err(BrokerError::Transient("the adapter did not subscribe in time".to_owned())),
     };
@@ -62,7 +74,23 @@ pub(crate) async fn subscribe(
     let (jobs, queue) = mpsc::channel(JOBS_MAX);
     // If nobody takes the feed, its jobs' sender goes with it, and serving ends at once.
     drop(reply.send(Ok(Feed { deliveries: feed_deliveries, jobs, ended: feed_ended })));
-    serve(store, guest, subscription, queue).await
+    serve(store, guest, subscription, queue, enough).await
+}
+
+/// Takes what waits, and what comes within [`LINGER`] if it is not enough. 0: nobody holds the feed any more.
+async fn take(queue: &mut mpsc::Receiver<FeedJob>, waiting: &mut Vec<FeedJob>, enough: usize) -> usize {
+    let mut taken = queue.recv_many(waiting, JOBS_MAX).await;
+    let mut over = pin!(tokio::time::sleep(LINGER));
+    while (1..enough).contains(&taken) && waiting.iter().all(|job| matches!(job, FeedJob::Settle { .. })) {
+        tokio::select! { biased;
+            () = &mut over => break,
+            more = queue.recv_many(waiting, JOBS_MAX - taken) => match more {
+                0 => break,
+                more => taken += more,
+            },
+        }
+    }
+    taken
 }
 
 /// Serves verdicts, as many in one call as are waiting, until the subscription is stopped or nobody holds its feed.
@@ -71,11 +99,12 @@ async fn serve(
     guest: &BrokerAdapter,
     subscription: ResourceAny,
     mut queue: mpsc::Receiver<FeedJob>,
+    enough: usize,
 ) -> wasmtime::Result<()> {
     let calls = guest.whimbrel_pubsub_broker().subscription();
     let mut waiting = Vec::new();
     loop {
-        let taken = queue.recv_many(&mut waiting, JOBS_MAX).await;
+        let taken = take(&mut queue, &mut waiting, enough).await;
         let (mut settlements, mut replies) = (Vec::with_capacity(taken), Vec::with_capacity(taken));
         let mut orders = Vec::new();
         for job in waiting.drain(..) {
@@ -183,3 +212,6 @@ impl FutureConsumer<State> for ToEnd {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,9 +46,6 @@ const JOBS_PER_TURN: usize = 512;
 /// How long past its deadline a publish call may stay unanswered before the instance counts as hung.
 const OVERDUE_MAX: Duration = Duration::from_secs(10);
 
-/// How long a subscribe call may take.
-const SUBSCRIBE_WAIT: Duration = Duration::from_secs(60);
-
 /// How long closing may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
@@ -241,8 +238,9 @@ impl<'a> Worker<'a> {
     fn subscribe(&mut self, job: whimbrel_pubsub::SubscribeJob) {
         let (store, guest, connection) = (self.store, self.guest, self.connection);
         self.feeds += 1;
+        let topic_flow = self.features.topic_flow;
         self.calls.push(Box::pin(async move {
-            feed::subscribe(store, guest, connection, job, SUBSCRIBE_WAIT).await?;
+            feed::subscribe(store, guest, connection, job, topic_flow).await?;
             Ok(Done::Feed)
         }));
     }

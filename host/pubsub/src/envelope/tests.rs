@@ -34,13 +34,13 @@ fn pairs(metadata: &[(&str, &str)]) -> Metadata {
 }
 
 fn stored(request: PublishRequest) -> Value {
-    let message = wrap(request, &environment(), false).expect("wrapped");
+    let message = wrap(request, &environment(), false).expect("wrapped").0;
     serde_json::from_slice(&message.data).expect("an object")
 }
 
 /// What stands in the envelope under `data` or `data_base64`, as it is written.
 fn check_data(content_type: &str, body: &[u8], expect: &str) {
-    let message = wrap(request(Some(content_type), body, &[]), &environment(), false).expect("wrapped");
+    let message = wrap(request(Some(content_type), body, &[]), &environment(), false).expect("wrapped").0;
     let text = std::str::from_utf8(&message.data).expect("UTF-8");
     assert!(text.starts_with(&format!("{{{expect},\"datacontenttype\":")), "{content_type} {body:?}: {text}");
     let event: Value = serde_json::from_str(text).unwrap_or(json!({ "datacontenttype": content_type }));
@@ -80,7 +80,7 @@ async fn data_stands_as_its_content_type_says() {
 async fn deep_json_passes_without_a_stack() {
     let deep = "[".repeat(200_000) + &"]".repeat(200_000);
     let message =
-        wrap(request(Some("application/json"), deep.as_bytes(), &[]), &environment(), false).expect("wrapped");
+        wrap(request(Some("application/json"), deep.as_bytes(), &[]), &environment(), false).expect("wrapped").0;
     let event = unwrap(&message, &message.metadata, &Ok(false), "bus", &Random::seeded(1)).expect("an event");
     assert_eq!(event.data().as_ref(), deep.as_bytes());
 }
@@ -109,7 +109,7 @@ async fn an_envelope_is_a_cloud_event_for_the_sdk() {
     {
         let metadata = [("cloudevent.subject", "s \" \u{1F600}"), ("ttl", "1h")];
         let message =
-            wrap(request(Some(content_type), body.as_bytes(), &metadata), &environment(), false).expect("wrapped");
+            wrap(request(Some(content_type), body.as_bytes(), &metadata), &environment(), false).expect("wrapped").0;
         let event: cloudevents::Event = serde_json::from_slice(&message.data).expect("a CloudEvent");
         use cloudevents::AttributesReader as _;
         assert_eq!((event.ty(), event.subject()), ("com.dapr.event.sent", Some("s \" \u{1F600}")));
@@ -153,15 +153,31 @@ async fn a_time_to_live_becomes_an_expiration() {
     check_option(&[("ttl", "")], "expiration", Value::Null);
     check_option(&[("ttl", "99999999999")], "expiration", "2318-04-14T02:51:21Z");
     check_option(&[("ttl", "99999999999999999999999")], "expiration", Value::Null);
-    let native = wrap(request(None, b"", &[("ttl", "5")]), &environment(), true).expect("wrapped");
+    let native = wrap(request(None, b"", &[("ttl", "5")]), &environment(), true).expect("wrapped").0;
     assert!(!native.data.windows(10).any(|window| window == b"expiration"));
+}
+
+/// The log names the event that the subscriber gets.
+#[tokio::test(start_paused = true)]
+async fn the_id_that_is_told_is_the_events() {
+    let cloud_event = Some("application/cloudevents+json");
+    for (content_type, body, metadata) in [
+        (None, &b"text"[..], &[][..]),
+        (None, b"text", &[("cloudevent.id", "mine \"1\"")]),
+        (cloud_event, br#"{"id":"a \"b\"","data":1}"#, &[]),
+    ] {
+        let (message, id) = wrap(request(content_type, body, metadata), &environment(), false).expect("wrapped");
+        let event = unwrap(&message, &message.metadata, &Ok(false), "bus", &Random::seeded(1)).expect("an event");
+        assert_eq!(id.to_string(), event.id());
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_raw_payload_is_not_touched() {
     for value in ["1", "t", "T", "TRUE", "true", "True"] {
         let message = wrap(request(None, b"\xff{", &[("rawPayload", value), ("ttl", "5")]), &environment(), false);
-        let message = message.expect("wrapped");
+        let (message, id) = message.expect("wrapped");
+        assert_eq!(id, EventId::None);
         assert_eq!(message.data, &b"\xff{"[..]);
         assert_eq!(message.metadata, pairs(&[("rawPayload", value), ("ttl", "5")]));
     }
@@ -177,7 +193,7 @@ async fn a_raw_payload_is_not_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_key_becomes_the_key() {
-    let message = wrap(request(None, b"", &[("partitionKey", "k")]), &environment(), false).expect("wrapped");
+    let message = wrap(request(None, b"", &[("partitionKey", "k")]), &environment(), false).expect("wrapped").0;
     assert_eq!(message.key.as_deref(), Some("k"));
     assert_eq!(message.metadata, pairs(&[("partitionKey", "k")]));
 }
@@ -244,7 +260,7 @@ async fn an_event_passes_with_what_it_lacks() {
 async fn an_event_keeps_how_its_numbers_are_written() {
     let body = br#"{"id":"x","data":{"n":1.10,"big":123456789012345678901234567890,"e":1e400}}"#;
     let message = wrap(request(Some("application/cloudevents+json"), body, &[("ttl", "1")]), &environment(), false);
-    let text = String::from_utf8(message.expect("wrapped").data.to_vec()).expect("UTF-8");
+    let text = String::from_utf8(message.expect("wrapped").0.data.to_vec()).expect("UTF-8");
     assert!(text.contains(r#""data":{"n":1.10,"big":123456789012345678901234567890,"e":1e400}"#), "{text}");
     assert!(text.contains(r#""expiration":"2026-01-02T03:04:06Z""#), "{text}");
 }

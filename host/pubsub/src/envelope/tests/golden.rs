@@ -56,7 +56,7 @@ fn compare(scene: &str, step: &Value) {
     let status = step["response"]["status"].as_u64().expect("a status");
     let known = format!("{} {}", text(&step["path"]), String::from_utf8_lossy(&request.data));
     let message = match super::wrap(request, &environment(), false) {
-        Ok(message) => message,
+        Ok((message, _)) => message,
         Err(error) => return assert_ne!(status, 204, "{about}: refused: {error}"),
     };
     assert_eq!(status, 204, "{about}");
