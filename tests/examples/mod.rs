@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use crate::harness::app::App;
-use crate::harness::{http, resource, run_within};
+use crate::harness::{http, resource, run, run_within};
 
 /// How long an example may take: it may have to build first.
 const EXAMPLE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -50,6 +50,18 @@ fn the_quickstart_does_the_same_on_a_real_redis() -> Result<()> {
     check_quickstart(&["redis"])
 }
 
+/// What the README starts with.
+#[test]
+fn the_first_resources_serve_a_publish() -> Result<()> {
+    run(async |test| {
+        let resources = root().join("examples/first/resources");
+        let plan =
+            test.host("shipping")?.flag("--resources-path", resources.to_str().context("a path that is no text")?);
+        let host = plan.start().await?;
+        http::publish_ok(host.http()?, "bus/orders", r#"{"id":"order-1"}"#).await
+    })
+}
+
 /// An adapter that was built outside the workspace from `wit/` and the sdk alone is found in a folder, and serves.
 #[test]
 fn an_adapter_from_elsewhere_is_dropped_in() -> Result<()> {
@@ -60,7 +72,8 @@ fn an_adapter_from_elsewhere_is_dropped_in() -> Result<()> {
         let out = file.to_str().context("a path that is no text")?;
         printed("cargo", &[&words[..], &["examples/adapters/outside", out]].concat()).await?;
         let app = App::start().await?;
-        let plan = test.host("me")?.resource(resource::component("bus", "pubsub.outside", &[]))?;
+        let resources = root().join("examples/adapters/outside/resources");
+        let plan = test.host("me")?.flag("--resources-path", resources.to_str().context("a path that is no text")?);
         let plan = plan.resource(resource::subscription("bus", "t", "/in", None))?;
         let folder = plugins.to_str().context("a path that is no text")?;
         let host = plan.flag("--plugins", folder).app(&app).start().await?;

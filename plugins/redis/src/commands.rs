@@ -18,7 +18,7 @@ const RETIRE: &str = "if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, 
                       return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) end return -1";
 
 /// The idle time an entry is given that anybody may claim at once.
-const RELEASED: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const RELEASED: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a new group begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +110,9 @@ pub(crate) fn refresh(out: &mut Vec<u8>, place: Place<'_>, ids: &[EntryId]) {
     claim(out, place, Duration::ZERO, ids, &[b"JUSTID"]);
 }
 
-/// Lets any other consumer claim these at once. Does not count.
-pub(crate) fn release(out: &mut Vec<u8>, place: Place<'_>, ids: &[EntryId]) {
-    let idle = millis(RELEASED);
+/// Makes these look as if they had been left alone for so long. Does not count.
+pub(crate) fn release(out: &mut Vec<u8>, place: Place<'_>, ids: &[EntryId], idle: Duration) {
+    let idle = millis(idle);
     claim(out, place, Duration::ZERO, ids, &[b"IDLE", itoa::Buffer::new().format(idle).as_bytes(), b"JUSTID"]);
 }
 

@@ -47,6 +47,15 @@ impl Retries {
         self.changed.raise();
     }
 
+    /// Forgets what waits for a subscription that ends, and tells how much longer each would have waited.
+    pub(crate) fn take_of(&self, sub: &Rc<Sub>) -> Vec<(u64, Duration)> {
+        let now = Instant::now();
+        let is_its = |due: &Due| due.sub.upgrade().is_some_and(|other| Rc::ptr_eq(&other, sub));
+        let (its, others): (Vec<Due>, Vec<Due>) = self.heap.take().into_iter().partition(is_its);
+        self.heap.replace(others.into());
+        its.iter().map(|due| (due.token, due.at.saturating_duration_since(now))).collect()
+    }
+
     /// Ends [`run`].
     pub(crate) fn close(&self) {
         self.closed.set(true);

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, join_all, select};
 use futures::pin_mut;
 use whimbrel_sdk::{Delivery, DeliverySink, Failure, Message, SettleFailure, Settlement, Subscription, Verdict, timer};
 
@@ -195,11 +195,12 @@ impl Sub {
         }
     }
 
-    /// What was fetched and never offered to the host.
-    fn take_unoffered(&self) -> Vec<EntryId> {
+    /// What was fetched and is not settled: never offered to the host, or not finished there.
+    fn take_unsettled(&self) -> Vec<EntryId> {
+        self.outbox.take();
         let mut ids = self.leftover.take();
         let ledger = self.ledger.borrow();
-        ids.extend(self.outbox.take().iter().filter_map(|delivery| ledger.get(delivery.token)).map(|held| held.id));
+        ids.extend(ledger.all().filter(|held| held.state == State::Handed).map(|held| held.id));
         ids
     }
 }
@@ -281,21 +282,36 @@ impl RedisSubscription {
     }
 }
 
-/// Ends a subscription: what the host holds stays with the broker under its lease, what it was never offered is free
-/// for others at once.
+/// Ends a subscription. What is not settled stays with the broker, and is free for others: at once, or, where the host
+/// wanted it again later, when that wait is over. Nobody needs to wait for a lease of somebody who has said goodbye.
 pub(crate) async fn stop(hub: &Hub, sub: &Rc<Sub>) {
     sub.live.set(false);
     sub.ended.raise();
     hub.remove(sub);
     let farewell = async {
         sub.reader.wait_for_turn(sub).await;
-        let unoffered = sub.take_unoffered();
-        for ids in unoffered.chunks(IDS_MAX) {
-            let mut bytes = Vec::new();
-            commands::release(&mut bytes, sub.place(), ids);
-            hub.pipe.call(bytes, STOP_WAIT, |_| ()).await.ok();
-        }
+        release(hub, sub, hub.retries.take_of(sub)).await;
         consumers::retire(hub, sub.place()).await;
     };
     timer::timeout(STOP_WAIT, farewell).await;
+}
+
+async fn release(hub: &Hub, sub: &Sub, waiting: Vec<(u64, Duration)>) {
+    let Some(lease) = hub.settings.lease else {
+        // Nobody claims anything.
+        return;
+    };
+    let unsettled = sub.take_unsettled();
+    let at_once = unsettled.chunks(IDS_MAX).map(|ids| (ids.to_vec(), commands::RELEASED));
+    let ledger = sub.ledger.borrow();
+    let later =
+        waiting.iter().filter_map(|(token, left)| Some((vec![ledger.get(*token)?.id], lease.saturating_sub(*left))));
+    let calls = at_once.chain(later).map(|(ids, idle)| {
+        let mut bytes = Vec::new();
+        commands::release(&mut bytes, sub.place(), &ids, idle);
+        hub.pipe.call(bytes, STOP_WAIT, |_| ())
+    });
+    let calls: Vec<_> = calls.collect();
+    drop(ledger);
+    join_all(calls).await;
 }

@@ -38,7 +38,7 @@ fn commands() {
     check(&|out| pending(out, PLACE, idle, id(3), 5), "XPENDING t g IDLE 1000 3-1 + 5");
     check(&|out| take_over(out, PLACE, Duration::from_secs(1), &[id(3), id(4)]), "XCLAIM t g c 1000 3-1 4-1");
     check(&|out| refresh(out, PLACE, &[id(3)]), "XCLAIM t g c 0 3-1 JUSTID");
-    check(&|out| release(out, PLACE, &[id(3)]), "XCLAIM t g c 0 3-1 IDLE 86400000 JUSTID");
+    check(&|out| release(out, PLACE, &[id(3)], RELEASED), "XCLAIM t g c 0 3-1 IDLE 86400000 JUSTID");
     check(&|out| ack(out, PLACE, &[id(3), id(4)]), "XACK t g 3-1 4-1");
     check(&|out| look_up(out, "t", id(3)), "XRANGE t 3-1 3-1 COUNT 1");
     check(&|out| consumers(out, "t", "g"), "XINFO CONSUMERS t g");

@@ -225,6 +225,33 @@ fn stopping_leaves_what_is_unsettled() {
     });
 }
 
+/// What the host had and did not settle need not wait for its lease to run out either, which is a minute here; what it
+/// wanted again later comes later.
+#[test]
+fn stopping_frees_what_is_unsettled() {
+    run(async {
+        let server = Server::start(&[]).await;
+        let one = Bus::open(&server.host(), "one", &[]).await;
+        let two = Bus::open(&server.host(), "two", &[("redeliverInterval", "100ms")]).await;
+        let inbox = one.subscribe("orders", "app", 10).await;
+        one.publish_numbers("orders", 0..3).await;
+        let all = inbox.take(3).await;
+        let (asked, wait) = (Instant::now(), Duration::from_secs(3));
+        inbox.settle(all[2].token, retry(wait)).await.unwrap();
+        let Inbox { subscription, .. } = inbox;
+        subscription.stop().await;
+        assert_eq!(server.pending("orders", "app"), 3, "nothing is acknowledged");
+        let other = two.subscribe("orders", "app", 10).await;
+        let mut numbers: Vec<_> = other.take(2).await.iter().map(number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [0, 1]);
+        assert!(asked.elapsed() < wait, "these come at once");
+        assert_eq!(number(&other.next().await), 2);
+        // Redis counts idle time in milliseconds.
+        assert!(asked.elapsed() >= wait - Duration::from_millis(10), "this was wanted later: {:?}", asked.elapsed());
+    });
+}
+
 /// What was fetched and never offered to the host need not wait for its lease to run out.
 #[test]
 fn stopping_frees_what_was_never_offered() {
