@@ -301,17 +301,16 @@ async fn release(hub: &Hub, sub: &Sub, waiting: Vec<(u64, Duration)>) {
         // Nobody claims anything.
         return;
     };
-    let unsettled = sub.take_unsettled();
-    let at_once = unsettled.chunks(IDS_MAX).map(|ids| (ids.to_vec(), commands::RELEASED));
-    let ledger = sub.ledger.borrow();
-    let later =
-        waiting.iter().filter_map(|(token, left)| Some((vec![ledger.get(*token)?.id], lease.saturating_sub(*left))));
-    let calls = at_once.chain(later).map(|(ids, idle)| {
+    let mut released: Vec<(Vec<EntryId>, Duration)> = {
+        let ledger = sub.ledger.borrow();
+        let later = waiting.into_iter().filter_map(|(token, left)| Some((ledger.get(token)?.id, left)));
+        later.map(|(id, left)| (vec![id], lease.saturating_sub(left))).collect()
+    };
+    released.extend(sub.take_unsettled().chunks(IDS_MAX).map(|ids| (ids.to_vec(), commands::RELEASED)));
+    let calls = released.iter().map(|(ids, idle)| {
         let mut bytes = Vec::new();
-        commands::release(&mut bytes, sub.place(), &ids, idle);
+        commands::release(&mut bytes, sub.place(), ids, *idle);
         hub.pipe.call(bytes, STOP_WAIT, |_| ())
     });
-    let calls: Vec<_> = calls.collect();
-    drop(ledger);
     join_all(calls).await;
 }
