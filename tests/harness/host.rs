@@ -24,6 +24,13 @@ pub(crate) struct HostPlan {
     resources: usize,
 }
 
+/// The program.
+pub(crate) fn whimbrel() -> Result<PathBuf> {
+    let binary = build_folder()?.join("whimbrel");
+    ensure!(binary.exists(), "{} is missing: run `cargo build -p whimbrel`", binary.display());
+    Ok(binary)
+}
+
 /// How a process ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -117,8 +124,7 @@ impl HostPlan {
     }
 
     fn spawn(&self, log: &PathBuf) -> Result<Child> {
-        let binary = build_folder()?.join("whimbrel");
-        ensure!(binary.exists(), "{} is missing: run `cargo build -p whimbrel`", binary.display());
+        let binary = whimbrel()?;
         let output = File::create(log)?;
         Command::new(binary)
             .args(["run", "--app-id", &self.app_id, "--dapr-http-port", "0", "--dapr-grpc-port", "0"])

@@ -19,5 +19,6 @@ mod scale;
 mod scene;
 mod wait;
 
+pub(crate) use host::whimbrel;
 pub(crate) use scene::{Test, run, run_within};
 pub(crate) use wait::{until, until_within};

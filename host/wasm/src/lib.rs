@@ -26,4 +26,4 @@ pub use engine::Engines;
 pub use error::LoadError;
 pub use grants::Grants;
 pub use handler::{HandlerSettings, start_handler};
-pub use loader::{Loader, Plugin};
+pub use loader::{Interfaces, Loader, Plugin};

@@ -53,11 +53,64 @@ impl Plugin {
     }
 }
 
+/// What a component asks of its host, and what it offers: the names of interfaces and functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// What it could reach, if the host gave it.
+    pub imports: Vec<String>,
+    /// What it is: `whimbrel:pubsub/broker` makes an adapter, `whimbrel:pubsub/handler` a handler.
+    pub exports: Vec<String>,
+}
+
+impl Plugin {
+    /// Looks at the component without compiling it.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub fn interfaces(&self) -> Result<Interfaces, LoadError> {
+        let mut interfaces = Interfaces::default();
+        walk(&self.path, &self.bytes, |payload| {
+            match payload {
+                Payload::ComponentImportSection(section) => {
+                    for import in section.clone() {
+                        interfaces.imports.push(import?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) => {
+                    for export in section.clone() {
+                        interfaces.exports.push(export?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(interfaces)
+    }
+}
+
 /// The description inside a component; and the check that it is one, from its first bytes.
 fn description(path: &Path, bytes: &[u8]) -> Result<Option<String>, LoadError> {
+    let mut found = None;
+    walk(path, bytes, |payload| {
+        if let Payload::CustomSection(section) = payload
+            && section.name() == DESCRIPTION_SECTION
+        {
+            found = String::from_utf8(section.data().to_vec()).ok();
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Looks at the sections of a component, not at what is inside of those that hold modules or other components.
+fn walk(
+    path: &Path,
+    bytes: &[u8],
+    mut look: impl FnMut(&Payload<'_>) -> Result<(), wasmparser::BinaryReaderError>,
+) -> Result<(), LoadError> {
     let mut parser = Parser::new(0);
     let mut rest = bytes;
-    let mut found = None;
     let invalid = |reason: String| LoadError::Invalid { path: path.to_owned(), reason };
     while !rest.is_empty() {
         let chunk = parser.parse(rest, true).map_err(|error| invalid(error.to_string()))?;
@@ -65,12 +118,10 @@ fn description(path: &Path, bytes: &[u8]) -> Result<Option<String>, LoadError> {
             return Err(invalid("it ends in the middle".to_owned()));
         };
         rest = &rest[consumed.min(rest.len())..];
+        look(&payload).map_err(|error| invalid(error.to_string()))?;
         match payload {
             Payload::Version { encoding: Encoding::Module, .. } => {
                 return Err(LoadError::CoreModule { path: path.to_owned() });
-            }
-            Payload::CustomSection(section) if section.name() == DESCRIPTION_SECTION => {
-                found = String::from_utf8(section.data().to_vec()).ok();
             }
             // What is inside is the compiler's to look at.
             Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
@@ -84,7 +135,7 @@ fn description(path: &Path, bytes: &[u8]) -> Result<Option<String>, LoadError> {
             _ => {}
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Compiles components, or takes them from the cache.

@@ -21,6 +21,28 @@ pub struct Arguments {
 pub enum Command {
     /// Runs the host, with the flags of daprd.
     Run(Box<RunArguments>),
+    /// Shows plugins: which there are, and what one is, takes and could reach.
+    #[command(subcommand)]
+    Plugins(PluginsCommand),
+}
+
+/// What can be asked about plugins.
+#[derive(Debug, Subcommand)]
+pub enum PluginsCommand {
+    /// Lists the adapters that resources can name, where each was found, and which hide others.
+    List {
+        /// A folder with plugins, looked in first. May be given several times.
+        #[arg(long)]
+        plugins: Vec<PathBuf>,
+    },
+    /// Shows a plugin: its type, its features, its settings, and what it imports and so could reach.
+    Inspect {
+        /// A `.wasm` file, or a type such as pubsub.redis.
+        plugin: PathBuf,
+        /// A folder with plugins, looked in first. May be given several times.
+        #[arg(long)]
+        plugins: Vec<PathBuf>,
+    },
 }
 
 /// The flags of `whimbrel run`.

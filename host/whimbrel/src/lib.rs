@@ -2,6 +2,7 @@
 
 pub mod args;
 mod brokers;
+mod catalog;
 mod error;
 mod handlers;
 mod plugins;
@@ -31,7 +32,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Drained };
         }
     };
-    let args::Command::Run(run) = parsed.command;
+    let run = match parsed.command {
+        args::Command::Run(run) => run,
+        args::Command::Plugins(asked) => return catalog::answer(&asked),
+    };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();
         return Exit::Usage;

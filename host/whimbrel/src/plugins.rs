@@ -3,7 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use whimbrel_artifacts::BUNDLED;
 use whimbrel_resources::Component;
 use whimbrel_wasm::Plugin;
 
@@ -30,6 +31,24 @@ impl Search {
         &self.folders
     }
 
+    /// Every adapter there is, in the order of the search: of one type the first counts. Files are not read.
+    #[must_use]
+    pub(crate) fn all(&self) -> Vec<Found> {
+        let mut all = Vec::new();
+        for folder in &self.folders {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+            let mut files: Vec<PathBuf> = entries.collect();
+            files.sort();
+            let wasm = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
+            all.extend(files.into_iter().filter(wasm).filter_map(|file| {
+                let kind = file.file_stem()?.to_str()?.to_owned();
+                Some(Found { kind, file: Some(file) })
+            }));
+        }
+        all.extend(BUNDLED.iter().map(|bundled| Found { kind: bundled.kind.to_owned(), file: None }));
+        all
+    }
+
     /// The plugin of a component: the file its annotation names, else the first of its type.
     ///
     /// # Errors
@@ -38,19 +57,45 @@ impl Search {
         if let Some(file) = &component.plugin {
             return Ok(Plugin::read(file)?);
         }
-        let name = format!("{}.wasm", component.kind);
-        if let Some(file) = self.folders.iter().map(|folder| folder.join(&name)).find(|file| file.exists()) {
-            return Ok(Plugin::read(&file)?);
+        self.of_type(&component.kind)
+            .with_context(|| format!("couldn't find message bus {}/{}", component.kind, component.version))
+    }
+
+    /// The first plugin of a type.
+    ///
+    /// # Errors
+    /// There is none, or its file is no component.
+    pub(crate) fn of_type(&self, kind: &str) -> Result<Plugin> {
+        match self.all().iter().find(|found| found.kind == kind) {
+            Some(found) => found.read(),
+            None => bail!(
+                "no {kind}.wasm in {:?}, and the built-in ones are {}",
+                self.folders,
+                BUNDLED.iter().map(|bundled| bundled.kind).collect::<Vec<_>>().join(", ")
+            ),
         }
-        if let Some(bundled) = whimbrel_artifacts::BUNDLED.iter().find(|bundled| bundled.kind == component.kind) {
-            return Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?);
+    }
+}
+
+/// An adapter that a resource can name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Its type: the file's name without `.wasm`.
+    pub(crate) kind: String,
+    /// Its file; none for one that is part of the program.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Found {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file is no component.
+    pub(crate) fn read(&self) -> Result<Plugin> {
+        if let Some(file) = &self.file {
+            return Ok(Plugin::read(file)?);
         }
-        bail!(
-            "couldn't find message bus {}/{}: no {name} in {:?}, and the built-in ones are {}",
-            component.kind,
-            component.version,
-            self.folders,
-            whimbrel_artifacts::BUNDLED.iter().map(|bundled| bundled.kind).collect::<Vec<_>>().join(", ")
-        )
+        let bundled = BUNDLED.iter().find(|bundled| bundled.kind == self.kind).context("it is not built in")?;
+        Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?)
     }
 }

@@ -3,8 +3,10 @@ use super::*;
 fn run(arguments: &str) -> Result<RunArguments, clap::Error> {
     let words = format!("whimbrel run {arguments}");
     let parsed = Arguments::try_parse_from(double_dashes(words.split_whitespace().map(OsString::from)))?;
-    let Command::Run(run) = parsed.command;
-    Ok(*run)
+    match parsed.command {
+        Command::Run(run) => Ok(*run),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The flags that Dapr's integration tests pass on every start.

@@ -1,0 +1,136 @@
+//! `whimbrel plugins`: which adapters there are, and what one plugin is, takes and could reach. Looks at files only: nothing
+//! is compiled or run.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use whimbrel_resources::{Field, FieldType, PluginManifest};
+use whimbrel_wasm::{Interfaces, Plugin};
+
+use crate::args::PluginsCommand;
+use crate::error::Exit;
+use crate::plugins::Search;
+
+/// What an import gives to a plugin, by how its name begins.
+const REACHES: [(&str, &str); 7] = [
+    (
+        "whimbrel:pubsub/net@",
+        "the network: the addresses that its settings name, and what whimbrel.dev/network grants, nothing else",
+    ),
+    ("whimbrel:pubsub/publisher@", "publishing: as its own app, within its scopes"),
+    ("whimbrel:pubsub/timer@", "time to wait"),
+    ("whimbrel:pubsub/log@", "the log: 50 lines a second"),
+    ("whimbrel:pubsub/", "the types of the contract"),
+    ("wasi:sockets/", "WASI sockets: every use is refused"),
+    ("wasi:", "WASI 0.2 with everything denied: clocks, random numbers and standard error are harmless"),
+];
+
+/// Prints the answer.
+pub(crate) fn answer(asked: &PluginsCommand) -> Exit {
+    let answer = match asked {
+        PluginsCommand::List { plugins } => Ok(list(&Search::new(plugins))),
+        PluginsCommand::Inspect { plugin, plugins } => inspect(plugin, &Search::new(plugins)),
+    };
+    match answer {
+        // Whoever reads may have seen enough: a closed pipe is no failure.
+        Ok(text) => {
+            std::io::stdout().write_all(text.as_bytes()).ok();
+            Exit::Drained
+        }
+        Err(error) => {
+            writeln!(std::io::stderr(), "{error:#}").ok();
+            Exit::Failed
+        }
+    }
+}
+
+fn list(search: &Search) -> String {
+    let mut text = String::new();
+    let mut seen = HashSet::new();
+    let all = search.all();
+    let width = all.iter().map(|found| found.kind.len()).max().unwrap_or(0);
+    for found in &all {
+        let from = found.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
+        let hidden = if seen.insert(&found.kind) { "" } else { " (hidden by the one above)" };
+        let what = found.read().and_then(|plugin| Ok(manifest(&plugin)?.map(|manifest| manifest.title)));
+        let what = match what {
+            Ok(title) => title.unwrap_or_else(|| "(no description)".to_owned()),
+            Err(error) => format!("BROKEN: {error:#}"),
+        };
+        writeln!(text, "{:width$}  {what}  {from}{hidden}", found.kind).ok();
+    }
+    text
+}
+
+/// A file, or the first plugin of a type.
+fn inspect(asked: &Path, search: &Search) -> Result<String> {
+    let plugin = match asked.to_str() {
+        Some(kind) if !asked.exists() && kind.starts_with("pubsub.") => search.of_type(kind)?,
+        _ => Plugin::read(asked)?,
+    };
+    let Interfaces { imports, exports } = plugin.interfaces()?;
+    let mut text = format!("file      {}, {} bytes\n", plugin.path.display(), plugin.bytes.len());
+    let role = |name: &String| {
+        let adapter = name.starts_with("whimbrel:pubsub/broker@").then_some(" (an adapter)");
+        let handler = name.starts_with("whimbrel:pubsub/handler@").then_some(" (a handler)");
+        format!("{name}{}", adapter.or(handler).unwrap_or_default())
+    };
+    lines(&mut text, "exports", exports.iter().map(role));
+    lines(&mut text, "imports", imports.iter().cloned());
+    let mut reaches: Vec<&str> = imports.iter().map(|import| reach(import)).collect();
+    reaches.sort_unstable();
+    reaches.dedup();
+    lines(&mut text, "reaches", reaches.into_iter().map(str::to_owned));
+    match manifest(&plugin)? {
+        Some(manifest) => describe(&mut text, &manifest),
+        None => text.push_str("settings  not described: there is no plugin.yaml in it or beside it\n"),
+    }
+    Ok(text)
+}
+
+fn reach(import: &str) -> &'static str {
+    let known = REACHES.iter().find(|(prefix, _)| import.starts_with(prefix));
+    known.map_or("something that this host does not offer: it will refuse the plugin", |(_, what)| what)
+}
+
+fn manifest(plugin: &Plugin) -> Result<Option<PluginManifest>> {
+    let Some(text) = &plugin.description else { return Ok(None) };
+    PluginManifest::parse(text, &plugin.path).map(Some).context("reading its plugin.yaml")
+}
+
+fn describe(text: &mut String, manifest: &PluginManifest) {
+    writeln!(text, "type      {}/{}: {}", manifest.kind, manifest.version, manifest.title).ok();
+    writeln!(text, "features  {}", manifest.features.join(", ")).ok();
+    lines(text, "settings", manifest.fields.iter().map(setting));
+}
+
+fn setting(field: &Field) -> String {
+    let kind = match &field.kind {
+        FieldType::String => "string".to_owned(),
+        FieldType::Number => "number".to_owned(),
+        FieldType::Bool => "bool".to_owned(),
+        FieldType::Duration => "duration".to_owned(),
+        FieldType::Enum(values) => values.join("|"),
+    };
+    let mut marks = vec![kind];
+    marks.extend(field.required.then(|| "required".to_owned()));
+    marks.extend(field.sensitive.then(|| "secret".to_owned()));
+    marks.extend(field.default.as_ref().map(|default| format!("default {default}")));
+    marks.extend(field.address.is_some().then(|| "names what it may connect to".to_owned()));
+    format!("{} ({}): {}", field.name, marks.join(", "), field.description)
+}
+
+/// A heading, and what stands under it, one on each line.
+fn lines(text: &mut String, heading: &str, items: impl Iterator<Item = String>) {
+    let mut heading = heading;
+    for item in items {
+        writeln!(text, "{heading:<9} {item}").ok();
+        heading = "";
+    }
+    if !heading.is_empty() {
+        writeln!(text, "{heading:<9} none").ok();
+    }
+}
