@@ -5,7 +5,7 @@ mod limit;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{FmtSpan, Format, JsonFields};
 
-use limit::Limited;
+use limit::{Limited, in_json, in_text};
 
 /// Starts the log. `RUST_LOG` has the last word about what is shown.
 ///
@@ -22,10 +22,11 @@ pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_ansi(false);
     // A second start in one process (tests of the library) keeps the first log.
     if json {
-        let lines = Limited::new(Format::default().json().flatten_event(true).with_ansi(false));
+        let lines = Limited::new(Format::default().json().flatten_event(true).with_ansi(false), in_json);
         log.event_format(lines).fmt_fields(JsonFields::new()).try_init().ok();
     } else {
-        log.event_format(Limited::new(Format::default().with_target(false).with_ansi(false))).try_init().ok();
+        let lines = Limited::new(Format::default().with_target(false).with_ansi(false), in_text);
+        log.event_format(lines).try_init().ok();
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ const SUBSCRIBE_WAIT_MIN: Duration = Duration::from_millis(500);
 /// The longest wait before subscribing again.
 const SUBSCRIBE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A feed that lived for so long was sound, whether anything came on it or not: the waits begin again after it.
+/// A feed that lived for so long was sound, even if nothing came on it: the waits begin again after it.
 const SOUND_AFTER: Duration = Duration::from_secs(5);
 
 /// How long an adapter may take to stop fetching. Past it the drain begins nevertheless; what still comes is held.
@@ -78,7 +78,7 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
             Ok(feed) => {
                 events::subscribed(&context.subscription);
                 let since = Instant::now();
-                match serve(context, running, feed, &carry).await {
+                match serve(context, running, feed, &mut waits, &carry).await {
                     Ok(served) => return Some(served),
                     Err(error) => events::feed_lost(&context.subscription, &error),
                 }
@@ -121,6 +121,7 @@ async fn serve<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     feed: Feed,
+    waits: &mut Doubling,
     carry: &impl Fn(&'a Context, Delivery) -> F,
 ) -> Result<Served, BrokerError> {
     let limit = group::max_unsettled(&context.subscription.declared);
@@ -135,7 +136,10 @@ async fn serve<'a, F: Future<Output = ()>>(
             () = &mut stopped => return Ok(served),
             Some(()) = running.next(), if !running.is_empty() => {}
             batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
-                Some(batch) => served.admission.line_up(batch),
+                Some(batch) => {
+                    waits.reset();
+                    served.admission.line_up(batch);
+                }
                 None => break,
             },
         }

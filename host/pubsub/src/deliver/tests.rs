@@ -281,6 +281,24 @@ async fn a_lost_feed_is_opened_again_and_what_ran_goes_on() {
     assert_eq!(feed.verdict().await, (1, Verdict::Ack));
 }
 
+/// Losing a feed now and then, over weeks, does not make the waits grow; losing one after the other does.
+#[tokio::test(start_paused = true)]
+async fn waits_begin_again_after_a_sound_feed() {
+    for (lives, longest) in [(6, Duration::from_secs(1)), (1, Duration::from_secs(61))] {
+        let mut ends = plain();
+        let mut waited = Duration::ZERO;
+        for _ in 0..12 {
+            let lost = tokio::time::Instant::now();
+            let feed = ends.feed().await;
+            waited = lost.elapsed();
+            tokio::time::sleep(Duration::from_secs(lives)).await;
+            drop(feed);
+        }
+        assert!(waited <= longest, "feeds of {lives} s: {waited:?}");
+        assert!(lives == 6 || waited > Duration::from_secs(20), "feeds of {lives} s: {waited:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_its_next_attempt_is_left_alone_when_its_feed_is_lost() {
     let mut ends = spine(TopicScopes::default(), constant(5, None), fakes::declared("t", None, &[]));

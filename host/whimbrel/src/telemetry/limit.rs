@@ -21,10 +21,22 @@ const LINES_MAX: u32 = 50;
 /// The window.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// The notice in a log of plain lines.
+pub(super) fn in_text(left_out: u64) -> String {
+    format!("WARN {left_out} lines like the next one were left out")
+}
+
+/// The same in a log of JSON objects.
+pub(super) fn in_json(left_out: u64) -> String {
+    format!(r#"{{"level":"WARN","message":"lines like the next one were left out","lines":{left_out}}}"#)
+}
+
 /// A format whose lines are bounded.
 #[derive(Debug)]
 pub(super) struct Limited<F> {
     format: F,
+    /// Says how many lines were left out, as the format says things.
+    notice: fn(u64) -> String,
     /// By place; there are as many as there are lines of code that log.
     places: Mutex<HashMap<Identifier, Place>>,
 }
@@ -37,8 +49,8 @@ struct Place {
 }
 
 impl<F> Limited<F> {
-    pub(super) fn new(format: F) -> Self {
-        Self { format, places: Mutex::default() }
+    pub(super) fn new(format: F, notice: fn(u64) -> String) -> Self {
+        Self { format, notice, places: Mutex::default() }
     }
 
     /// Whether a line of this place may be written, and how many were left out before it.
@@ -72,11 +84,7 @@ where
             None => Ok(()),
             Some(0) => self.format.format_event(context, writer, event),
             Some(left_out) => {
-                // A number and nothing else: it fits into either format.
-                writeln!(
-                    writer,
-                    r#"{{"level":"WARN","message":"lines like the next one were left out","lines":{left_out}}}"#
-                )?;
+                writeln!(writer, "{}", (self.notice)(left_out))?;
                 self.format.format_event(context, writer, event)
             }
         }
@@ -118,7 +126,7 @@ mod tests {
 
     fn lines(level: Level, act: impl FnOnce()) -> Vec<String> {
         let written = Written::default();
-        let format = Limited::new(Format::default().with_target(false).without_time());
+        let format = Limited::new(Format::default().with_target(false).without_time(), in_text);
         let log = tracing_subscriber::fmt().with_max_level(level).event_format(format).with_writer(written.clone());
         tracing::subscriber::with_default(log.finish(), act);
         let bytes = written.0.lock().unwrap().clone();
@@ -139,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_told() {
-        let limited = Limited::new(());
+        let limited = Limited::new((), in_text);
         let (place, now) = (
             tracing::callsite!(name: "x", kind: tracing::metadata::Kind::EVENT, fields: ).metadata().callsite(),
             Instant::now(),
@@ -148,6 +156,7 @@ mod tests {
         assert_eq!(admitted, LINES_MAX as usize);
         assert_eq!(limited.admit(place.clone(), now + WINDOW), Some(1000 - u64::from(LINES_MAX)));
         assert_eq!(limited.admit(place, now + WINDOW), Some(0));
+        assert!(in_json(950).ends_with(r#","lines":950}"#), "{}", in_json(950));
     }
 
     #[test]
