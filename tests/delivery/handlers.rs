@@ -149,3 +149,35 @@ fn a_fresh_instance_for_each_event_on_request() -> Result<()> {
         Ok(())
     })
 }
+
+/// The handler's own deadline is far away, and there is one instance: only the policy's timeout frees it.
+#[test]
+fn an_attempt_that_the_policy_gave_up_on_ends() -> Result<()> {
+    run(async |test| {
+        let redis = Redis::start(test).await?;
+        let (file, limits) = (plugin::misbehaving_handler(), "{instances: 1, deadline: 100s}");
+        let plan = test.host("me")?.resource(resource::redis("bus", redis.address(), &[]))?;
+        let plan = plan.resource(resource::handler("worker", file, &[("bus", "t", Some("dead"))], limits))?;
+        let host = plan.resource(resource::inbound("bus", "{timeouts: {short: 300ms}}", "{timeout: short}"))?;
+        let shop = Shop { redis, host: host.start().await? };
+        shop.publish(&json!({"do": "loop"})).await?;
+        assert_eq!(shop.events("dead", 1).await?[0]["data"]["do"], "loop");
+        shop.publish(&onwards(&json!("publish"))).await?;
+        shop.events("done", 1).await?;
+        shop.acknowledged().await
+    })
+}
+
+/// It has not even enough memory to begin with: that is no event's fault, so none is given up for it.
+#[test]
+fn a_handler_that_cannot_start_costs_no_attempt() -> Result<()> {
+    run(async |test| {
+        let shop = Shop::open(test, &[], "{memory: 64Ki}").await?;
+        shop.publish(&onwards(&json!("publish"))).await?;
+        let tried = async || (shop.host.log().ok()?.matches("did not start").count() >= 4).then_some(());
+        until("several tries to start it", tried).await?;
+        assert!(shop.redis.entries("dead").await?.is_empty(), "three attempts are allowed, and none was made");
+        assert_eq!(shop.redis.pending("t", "worker").await?, 1);
+        Ok(())
+    })
+}

@@ -88,3 +88,19 @@ pub(crate) fn nanos(time: Duration) -> u64 {
 pub(crate) fn until(deadline: Instant) -> u64 {
     nanos(deadline.saturating_duration_since(Instant::now()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_says_is_bounded() {
+        let ever = types::Failure::Throttled(("a\nb".to_owned(), u64::MAX));
+        let expect = BrokerError::Throttled { message: "a ⏎ b".to_owned(), retry_after: THROTTLED_WAIT_MAX };
+        assert_eq!(failure(ever), expect);
+        let BrokerError::Permanent(text) = failure(types::Failure::Permanent("x".repeat(1 << 20))) else {
+            panic!("another failure");
+        };
+        assert!(text.len() < 1 << 12, "{} bytes", text.len());
+    }
+}

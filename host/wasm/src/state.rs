@@ -144,3 +144,30 @@ impl AsMut<State> for State {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memories_count_together() {
+        let mut limits = Limits { bytes_max: 100, bytes: 0 };
+        let mut grows = |from, to| limits.memory_growing(from, to, None).unwrap();
+        assert!(grows(0, 60));
+        assert!(grows(0, 30), "a second memory");
+        assert!(!grows(30, 41), "90 and 11 more");
+        assert!(grows(60, 70));
+        assert!(!grows(0, 1));
+    }
+
+    #[test]
+    fn tables_and_their_number_are_bounded() {
+        let mut limits = Limits { bytes_max: 0, bytes: 0 };
+        assert!(limits.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
+        assert!(!limits.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).unwrap());
+        assert_eq!(
+            (limits.instances(), limits.tables(), limits.memories()),
+            (INSTANCES_MAX, INSTANCES_MAX, MEMORIES_MAX)
+        );
+    }
+}

@@ -190,3 +190,17 @@ async fn a_broker_that_expires_messages_by_itself_gets_no_expiration() {
     assert!(!String::from_utf8_lossy(&sent[0].data).contains("expiration"));
     assert_eq!(sent[0].metadata, fakes::pairs(&[("ttl", "5")]));
 }
+
+/// A message that the broker cannot take never reaches its adapter.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_is_refused_at_once() {
+    for (bytes_max, fits) in [(0, true), (1 << 20, true), (10, false)] {
+        let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+        bus.features.set(Features { max_message_bytes: bytes_max, ..Features::default() }).expect("the first");
+        let topology = fakes::topology(bus, Policies::default(), 1);
+        let result = published(&topology, fakes::request("t", "more than ten bytes", &[])).await;
+        assert_eq!(result.is_ok(), fits, "{bytes_max}: {result:?}");
+        assert!(fits || matches!(result, Err(BrokerError::Invalid(_))), "{result:?}");
+        assert_eq!(sent.lock().expect("not poisoned").len(), usize::from(fits));
+    }
+}
