@@ -118,12 +118,19 @@ impl Pipe {
     /// Queues a request, writes it if nobody else does, and waits for what its taker tells.
     pub(crate) async fn ask<T>(&self, request: Request, answered: oneshot::Receiver<T>) -> Option<T> {
         self.enqueue(request);
+        let connection = self.connections.get();
         let writing = self.flush();
         pin_mut!(writing);
         match select(answered, writing).await {
-            // A connection that breaks answers what it leaves in the middle.
-            Either::Left((answer, _)) => answer.ok(),
             Either::Right(((), answered)) => answered.await.ok(),
+            Either::Left((answer, writing)) => {
+                // Unless the connection has ended, all was written, for this request was the last of it, and only the news
+                // of that is on its way: to drop the write now would break a sound connection.
+                if connection == self.connections.get() {
+                    timer::timeout(self.settings.read_wait, writing).await;
+                }
+                answer.ok()
+            }
         }
     }
 
@@ -139,17 +146,19 @@ impl Pipe {
         self.queue.borrow_mut().push_back(request);
     }
 
-    /// Writes what is queued, as far as there is a connection and nobody else writes.
+    /// Writes what is queued now, if there is a connection and nobody else writes. What is queued meanwhile is for the task
+    /// that serves the connection: nobody's answer waits for the requests of others.
     async fn flush(&self) {
         let Some(writer) = self.writer.take() else { return };
         let mut turn = Turn { pipe: self, connection: self.connections.get(), writer: Some(writer) };
-        while let Some(writer) = turn.writer() {
-            let bytes = self.take_queued();
-            if bytes.is_empty() {
-                turn.end();
-            } else if let Err(error) = writer.write_all(bytes).await {
-                turn.fail(error.to_string());
-            }
+        let bytes = self.take_queued();
+        let written = match &mut turn.writer {
+            Some(writer) if !bytes.is_empty() => writer.write_all(bytes).await,
+            _ => Ok(()),
+        };
+        match written {
+            Ok(()) => turn.end(),
+            Err(error) => turn.fail(error.to_string()),
         }
     }
 
@@ -387,18 +396,15 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// What to write with, unless the turn is over or the connection has ended meanwhile.
-    fn writer(&mut self) -> Option<&mut Writer> {
-        if self.connection != self.pipe.connections.get() {
-            self.writer = None;
-        }
-        self.writer.as_mut()
-    }
-
-    /// All is written; the next one may.
+    /// It is written; the next one may. A connection that has ended meanwhile has nothing to write with any more.
     fn end(&mut self) {
         let writer = self.writer.take();
-        self.pipe.writer.replace(writer);
+        if self.connection == self.pipe.connections.get() {
+            self.pipe.writer.replace(writer);
+            if !self.pipe.queue.borrow().is_empty() {
+                self.pipe.work.raise();
+            }
+        }
     }
 
     fn fail(&mut self, why: Why) {
