@@ -23,7 +23,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-in-memory", &["whimbrel-sdk"]),
     ("whimbrel-redis", &["whimbrel-sdk"]),
     ("whimbrel-rust", &["whimbrel-sdk"]),
-    // It wraps the in-memory adapter, so that what misbehaves is a whole adapter.
+    // They wrap an adapter of ours, so that what lies or misbehaves is a whole one.
+    ("whimbrel-liar", &["whimbrel-redis", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-adapter", &["whimbrel-in-memory", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-handler", &["whimbrel-sdk"]),
     // The redis adapter and the sdk natively: the baseline of the benchmark.
