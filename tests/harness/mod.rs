@@ -15,8 +15,9 @@ pub(crate) mod plugin;
 pub(crate) mod redis;
 pub(crate) mod resource;
 mod scene;
+mod wait;
 
 pub(crate) use host::whimbrel;
 pub(crate) use scene::{Test, run, run_within};
-pub(crate) use whimbrel_conform::wait::{until, until_within};
-pub(crate) use whimbrel_conform::{proxy, scale, wait};
+pub(crate) use wait::{until, until_within};
+pub(crate) use whimbrel_conform::{proxy, scale};

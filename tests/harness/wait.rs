@@ -1,0 +1,23 @@
+//! The kit's waiting, with the errors of the tests. Called by everything here.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use whimbrel_conform::wait;
+pub(crate) use whimbrel_conform::wait::WAIT_MAX;
+
+/// Waits until the probe has something, for at most [`WAIT_MAX`].
+///
+/// # Errors
+/// `what` did not happen in time.
+pub(crate) async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    Ok(wait::until(what, probe).await?)
+}
+
+/// Waits until the probe has something, for at most `bound`.
+///
+/// # Errors
+/// `what` did not happen in time.
+pub(crate) async fn until_within<T>(bound: Duration, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    Ok(wait::until_within(bound, what, probe).await?)
+}
