@@ -60,6 +60,14 @@ pub enum PluginsCommand {
         #[arg(long)]
         plugins: Vec<PathBuf>,
     },
+    /// Prints an adapter's reference page (Markdown), made from its plugin.yaml.
+    Page {
+        /// A `.wasm` file, a `plugin.yaml`, or a type such as pubsub.redis.
+        plugin: PathBuf,
+        /// A folder with plugins, looked in first. May be given several times.
+        #[arg(long)]
+        plugins: Vec<PathBuf>,
+    },
     /// Shows a plugin: its type, its features, its settings, and what it imports and so could reach.
     Inspect {
         /// A `.wasm` file, or a type such as pubsub.redis.

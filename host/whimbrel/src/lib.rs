@@ -6,6 +6,7 @@ mod catalog;
 mod conform;
 mod error;
 mod handlers;
+mod page;
 mod plugins;
 mod run;
 mod stop;
