@@ -22,6 +22,7 @@ CLUSTER = "d2hpbWJyZWwtYnJva2Vycw"
 JVM = ["-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 JVM += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
 REQUEST_WAIT_S = 10
+SCRAM_ITERATIONS = 4096
 METADATA = 3
 OFFSET_BEGINNING = -2
 
@@ -252,12 +253,11 @@ def _make_user(state: dict) -> None:
 
     user, _, password = state["auth"].partition(":")
     client = admin.AdminClient({"bootstrap.servers": _bootstrap(state)})
-    mechanisms = (admin.ScramMechanism.SCRAM_SHA_256, admin.ScramMechanism.SCRAM_SHA_512)
-    wanted = [
-        admin.UserScramCredentialUpsertion(user, admin.ScramCredentialInfo(mechanism, 4096), password.encode())
-        for mechanism in mechanisms
-    ]
-    client.alter_user_scram_credentials(wanted)[user].result(REQUEST_WAIT_S)
+    # One request for each: the broker takes a user once in a request.
+    for mechanism in (admin.ScramMechanism.SCRAM_SHA_256, admin.ScramMechanism.SCRAM_SHA_512):
+        info = admin.ScramCredentialInfo(mechanism, SCRAM_ITERATIONS)
+        wanted = admin.UserScramCredentialUpsertion(user, info, password.encode())
+        client.alter_user_scram_credentials([wanted])[user].result(REQUEST_WAIT_S)
 
 
 def _to_the_ends(consumer, unread: set[int]) -> Iterator[tuple[bytes, dict]]:

@@ -110,8 +110,11 @@ async def _with(state: dict, work):
 
 
 def _tls(files: Path):
+    import logging
     import ssl
 
+    # It warns of every orderly end of a TLS connection.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     context = ssl.create_default_context(cafile=files / "ca.pem")
     context.check_hostname = False
     if (files / "client.pem").exists():

@@ -47,7 +47,10 @@ def lay(folder: Path, state: dict) -> None:
             f"ssl_options.fail_if_no_peer_cert = {'true' if state['ask_clients'] else 'false'}",
             "auth_mechanisms.1 = PLAIN",
             "auth_mechanisms.2 = EXTERNAL",
-            "ssl_cert_login_from = common_name",
+            # EXTERNAL: the user is the first name the client's certificate is for.
+            "ssl_cert_login_from = subject_alternative_name",
+            "ssl_cert_login_san_type = dns",
+            "ssl_cert_login_san_index = 0",
         ]
     plugins = "rabbitmq_auth_mechanism_ssl" if state["tls"] else ""
     (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
