@@ -38,6 +38,7 @@ def start(kind: ModuleType, folder: Path, asked: dict, owner: int | None, node: 
     """Starts what does not run, and returns what is known of it when it answers."""
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
+        owner = _owner(folder, owner)
         fresh = not (folder / "broker.json").exists()
         for _ in range(STARTS_MAX):
             state = {**asked, **kind.ports(asked, free_port)} if fresh else known(folder)
@@ -52,6 +53,19 @@ def start(kind: ModuleType, folder: Path, asked: dict, owner: int | None, node: 
                 processes.end(folder, None, gently=False)
                 (folder / "broker.json").unlink()
         raise Refused(f"{kind.NAME} does not start\n{processes.log_tail(folder)}")
+
+
+def _owner(folder: Path, given: int | None) -> int | None:
+    """Whose it is, from start to start. Nothing is started for somebody who has ended."""
+    file = folder / "owner"
+    if given is not None:
+        file.write_text(processes.identity(given))
+        return given
+    if not file.exists():
+        return None
+    if not processes.lives(file.read_text()):
+        raise Refused(f"whoever {folder} was started for has ended: start it with --owner")
+    return int(file.read_text().split()[0])
 
 
 def known(folder: Path) -> dict:

@@ -34,10 +34,20 @@ def running(folder: Path) -> dict[str, int]:
     """Name to process id of what runs."""
     found = {}
     for file in sorted((folder / "pids").glob("*")):
-        pid, born = file.read_text().split()
-        if _born(int(pid)) == born:
-            found[file.name] = int(pid)
+        if lives(written := file.read_text()):
+            found[file.name] = int(written.split()[0])
     return found
+
+
+def identity(pid: int) -> str:
+    """Says who a process is, whatever becomes of its number."""
+    return f"{pid} {_born(pid)}"
+
+
+def lives(written: str) -> bool:
+    """Whether the process of that identity runs."""
+    pid, born = written.split()
+    return _born(int(pid)) == born
 
 
 def launch(folder: Path, wanted: list[Process], owner: int | None) -> None:
@@ -168,7 +178,7 @@ def _spawn(folder: Path, process: Process) -> subprocess.Popen:
             start_new_session=True,
             preexec_fn=die_with_the_guard,
         )
-    (folder / "pids" / process.name).write_text(f"{child.pid} {_born(child.pid)}")
+    (folder / "pids" / process.name).write_text(identity(child.pid))
     return child
 
 

@@ -18,6 +18,7 @@ from places import KAFKA, Refused
 from processes import Process
 
 NAME = "Kafka"
+VARIANTS = ["one", "proxied", "three"]
 CLUSTER = "d2hpbWJyZWwtYnJva2Vycw"
 JVM = ["-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 JVM += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
@@ -34,7 +35,10 @@ def ports(asked: dict, free_port) -> dict:
     clients = some()
     if asked["port"]:
         clients[0] = asked["port"]
-    return {"clients": clients, "internal": some(), "controllers": some()}
+    chosen = {"clients": clients, "internal": some(), "controllers": some()}
+    if asked["advertise"] == "free":
+        chosen["advertise"] = ",".join(f"127.0.0.1:{port}" for port in some())
+    return chosen
 
 
 def lay(folder: Path, state: dict) -> None:
@@ -115,14 +119,22 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
         raise Refused(f"not every message was confirmed: {refused}")
 
 
-def profile(state: dict, variant: str | None) -> dict:
+def conform_options(variant: str) -> list[str]:
+    options = {"proxied": ["--advertise", "free"], "three": ["--nodes", "3"]}
+    return options.get(variant, [])
+
+
+def profile(state: dict, variant: str) -> dict:
+    """`proxied`: clients are told the address of a proxy, which the kit puts there."""
     metadata = {"brokers": "{address}", "authType": "none", "initialOffset": "oldest"}
-    return {
+    known = {
         "type": "pubsub.kafka",
         "metadata": {**metadata, "sessionTimeout": "3s", "heartbeatInterval": "500ms"},
-        "maxMessageBytes": state["max_message_bytes"] or 1 << 20,
-        "lease": "3s",
+        "conformance": {"lease": "3s"},
     }
+    if state["advertise"]:
+        known["conformance"]["proxyListen"] = state["advertise"]
+    return known
 
 
 def format_template(folder: Path) -> None:

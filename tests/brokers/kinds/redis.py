@@ -9,6 +9,7 @@ from places import Refused
 from processes import Process
 
 NAME = "redis-server"
+VARIANTS = ["node"]
 PAGE_ENTRIES = 2000
 ANSWER_WAIT_S = 5
 
@@ -24,7 +25,7 @@ def lay(folder: Path, state: dict) -> None:
         f'dir "{folder}/data"',
         'save ""',
         "appendonly yes",
-        "appendfsync always",
+        f"appendfsync {'everysec' if state['unsynced'] else 'always'}",
     ]
     if state["auth"]:
         user, _, password = state["auth"].partition(":")
@@ -67,7 +68,8 @@ def read(state: dict, topic: str) -> Iterator[tuple[bytes, dict]]:
         for identity, fields in page:
             if b"data" not in fields:
                 raise Refused(f"entry {identity.decode()} of {topic} has no field `data`")
-            yield fields[b"data"], json.loads(fields.get(b"metadata") or b"{}")
+            metadata = json.loads(fields.get(b"metadata") or b"{}")
+            yield fields[b"data"], {name: str(value) for name, value in metadata.items()}
         after = "(" + page[-1][0].decode()
 
 
@@ -88,12 +90,13 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
     pipeline.execute()
 
 
-def profile(state: dict, variant: str | None) -> dict:
-    return {
-        "type": "pubsub.redis",
-        "metadata": {"redisHost": "{address}", "processingTimeout": "2s", "redeliverInterval": "500ms"},
-        "maxMessageBytes": 64 << 20,
-    }
+def conform_options(variant: str) -> list[str]:
+    return []
+
+
+def profile(state: dict, variant: str) -> dict:
+    metadata = {"redisHost": "{address}", "processingTimeout": "2s", "redeliverInterval": "500ms"}
+    return {"type": "pubsub.redis", "metadata": metadata}
 
 
 def _client(state: dict):
