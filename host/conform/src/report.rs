@@ -102,6 +102,8 @@ pub struct Report {
     schema: &'static str,
     /// The plugin's type.
     adapter: String,
+    /// What the faults were drawn with.
+    seed: u64,
     /// What it declares to be able to do.
     features: Vec<&'static str>,
     millis: u64,
@@ -117,21 +119,11 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(bench: &Bench, secrets: Vec<String>) -> Self {
-        let features = bench.features();
-        let declared = [
-            ("durable", features.durable),
-            ("ttl", features.ttl),
-            ("ordering", features.ordering),
-            ("wildcards", features.wildcards),
-            ("delay", features.delay),
-            ("delivery-count", features.delivery_count),
-            ("groups", features.groups),
-            ("topic-flow", features.topic_flow),
-        ];
         Self {
             schema: SCHEMA,
             adapter: bench.profile.component.kind.clone(),
-            features: declared.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect(),
+            seed: bench.seed,
+            features: bench.features().names(),
             millis: 0,
             passed: 0,
             failed: 0,
@@ -197,10 +189,10 @@ impl Report {
         let mut text: String =
             self.checks.iter().filter(|check| check.outcome == Outcome::Failed).map(Verdict::details).collect();
         let seconds = Duration::from_millis(self.millis).as_secs_f64();
-        let Self { adapter, passed, failed, not_supported, not_tested, .. } = self;
+        let Self { adapter, seed, passed, failed, not_supported, not_tested, .. } = self;
         writeln!(
             text,
-            "\n{adapter}: {passed} passed, {failed} failed, {not_supported} not supported, {not_tested} not tested, in {seconds:.0} s"
+            "\n{adapter}: {passed} passed, {failed} failed, {not_supported} not supported, {not_tested} not tested, in {seconds:.0} s (seed {seed})"
         )
         .ok();
         text

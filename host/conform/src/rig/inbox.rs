@@ -43,6 +43,11 @@ impl Inbox {
         self.waiting.pop_front()
     }
 
+    /// Whether the stream has ended and everything on it was taken.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.waiting.is_empty() && self.feed.deliveries.is_closed() && self.feed.deliveries.is_empty()
+    }
+
     /// As many as that, or what has come by the time; nothing is settled.
     pub(crate) async fn take(&mut self, count: usize, within: Duration) -> Vec<Arrived> {
         let until = Instant::now() + within;

@@ -88,7 +88,8 @@ impl Instance {
     ) -> Result<Self, Wrong> {
         let mut instance = Self::begin(profile, adapter, component, name)?;
         let bound = component.init_timeout + OPEN_SPARE;
-        let opened = instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
+        let opened =
+            instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
         match instance.state() {
             BrokerState::Ready if opened => Ok(instance),
             state => Err(Wrong::new(format!("an instance did not open within {} s: {state}", bound.as_secs()))),
