@@ -45,7 +45,8 @@ def start(kind: ModuleType, folder: Path, asked: dict, owner: int | None, node: 
             if fresh:
                 _lay(kind, folder, state)
             wanted = kind.processes(folder, state)
-            processes.launch(folder, [p for p in wanted if node in (None, _number(p))], owner)
+            missing = [process for process in wanted if node in (None, _number(process))]
+            processes.launch(folder, missing, owner, throw_away=state["throw_away"])
             if _answers(kind, folder, state, node):
                 return kind.describe(state)
             if fresh:

@@ -67,6 +67,7 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--ask-clients", action="store_true", help="let in only clients that the authority signed")
     start.add_argument("--owner", type=int, metavar="PID", help="end it when this process has ended")
     start.add_argument("--unsynced", action="store_true", help="sync the disk as its defaults say: for measurements")
+    start.add_argument("--throw-away", action="store_true", help="and its folder goes with its owner, too")
     start.add_argument("--max-message-bytes", type=int, help="the broker's own limit (not redis)")
     start.add_argument("--stream", action="append", default=[], metavar="NAME=SUBJECT,...", help="nats: make a stream")
     told = "kafka: what clients are told, one for each node; `free`: ports that a proxy can have"
