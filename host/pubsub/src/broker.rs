@@ -56,6 +56,24 @@ pub struct Features {
     pub max_message_bytes: u64,
 }
 
+impl Features {
+    /// The abilities it has, by the names that `plugin.yaml` and people know them by.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("durable", self.durable),
+            ("ttl", self.ttl),
+            ("ordering", self.ordering),
+            ("wildcards", self.wildcards),
+            ("delay", self.delay),
+            ("delivery-count", self.delivery_count),
+            ("groups", self.groups),
+            ("topic-flow", self.topic_flow),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+}
+
 /// One thing that is asked of a broker's worker.
 #[derive(Debug)]
 pub enum BrokerJob {

@@ -49,8 +49,8 @@ pub struct ConformArguments {
     /// What the faults are drawn with, to repeat a run: the report tells it.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// What the host and the adapter log, on the standard error: debug, info, warn, error.
-    #[arg(long, default_value = "error")]
+    /// What the host and the adapter log, on the standard error: off, error, warn, info, debug. Checks make things fail.
+    #[arg(long, default_value = "off")]
     pub log_level: String,
 }
 
