@@ -4,6 +4,7 @@ mod apps;
 mod dead_letter;
 mod groups;
 mod handlers;
+mod hosts;
 mod loss;
 mod modes;
 mod policies;
