@@ -5,7 +5,7 @@ mod dead_letter;
 mod groups;
 mod handlers;
 mod hosts;
-mod loss;
+pub(crate) mod loss;
 mod modes;
 mod policies;
 mod redis;
