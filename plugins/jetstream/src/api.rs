@@ -1,5 +1,6 @@
 //! The JetStream API: what is asked and answered, as JSON. Only fields that matter here.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// Why the broker says no.
@@ -40,6 +41,21 @@ pub(crate) struct StreamNamesRequest<'a> {
 #[serde(default)]
 pub(crate) struct StreamNames {
     pub(crate) streams: Option<Vec<String>>,
+}
+
+/// A stream that is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StreamInfo {
+    pub(crate) config: StreamOrigin,
+}
+
+/// Where a stream has its messages from, besides its subjects.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct StreamOrigin {
+    pub(crate) mirror: Option<IgnoredAny>,
+    pub(crate) sources: Vec<IgnoredAny>,
 }
 
 /// A stream to be.

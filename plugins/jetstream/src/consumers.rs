@@ -16,7 +16,7 @@ use crate::streams;
 /// What the broker takes for `ackWait` by itself.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
-/// How often one that is created by somebody else meanwhile, or whose stream is missing, is tried again.
+/// How often one that is created by somebody else meanwhile is looked for again.
 const TRIES: usize = 3;
 
 /// What a subscription wants of the broker.
@@ -51,10 +51,7 @@ pub(crate) struct Consumer {
 /// # Errors
 /// It cannot be, or is not as the resource says.
 pub(crate) async fn attach(hub: &Hub, wish: &Wish) -> Result<(Consumer, bool), Failure> {
-    let stream = match &hub.settings.stream {
-        Some(stream) => stream.clone(),
-        None => streams::provide(hub, &wish.topic).await?,
-    };
+    let stream = streams::provide(hub, &wish.topic).await?;
     let name = wish.durable.clone().unwrap_or_else(|| hub.spelled(&wish.group, &format!("{}\0{}", wish.group, wish.topic)));
     let what = format!("the consumer {name} of the stream {stream}");
     for _ in 0..TRIES {
@@ -66,16 +63,8 @@ pub(crate) async fn attach(hub: &Hub, wish: &Wish) -> Result<(Consumer, bool), F
             },
             Err(error) => error,
         };
-        match error.err_code {
-            number::CONSUMER_EXISTS => {}
-            number::STREAM_NOT_FOUND => streams::restore(hub, &stream, &wish.topic).await?,
-            number::FILTER_NOT_SUBSET => {
-                return Err(Failure::Permanent(format!(
-                    "the stream {stream} does not take {:?}: add it to the stream's subjects, or correct metadata streamName",
-                    wish.topic
-                )));
-            }
-            _ => return Err(of_api(&error, &what)),
+        if error.err_code != number::CONSUMER_EXISTS {
+            return Err(of_api(&error, &what));
         }
     }
     Err(Failure::Transient(format!("{what} comes and goes")))

@@ -54,7 +54,6 @@ pub(crate) mod number {
     pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
     pub(crate) const STREAM_NAME_IN_USE: u32 = 10058;
     pub(crate) const STREAMS_OVERLAP: u32 = 10065;
-    pub(crate) const FILTER_NOT_SUBSET: u32 = 10093;
     pub(crate) const NOT_ENABLED: u32 = 10039;
     pub(super) const TOO_LARGE: u32 = 10054;
     /// Memory, storage or messages are used up: of the stream, the account or the server.

@@ -43,6 +43,9 @@ const CREDIT_PART: usize = 4;
 /// What is pushed beyond the credit goes back for this long.
 const REFUSED: &[u8] = b"-NAK {\"delay\":1000000000}";
 
+/// How long the end of a subscription waits for what is still on its way.
+const END_WAIT: Duration = Duration::from_secs(2);
+
 /// How a subscription stands with the broker.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
@@ -117,7 +120,7 @@ impl Feed {
         }
         let left = fields(msg.head).find(|(name, _)| name.eq_ignore_ascii_case("Nats-Pending-Messages"));
         let left: Option<usize> = left.and_then(|(_, value)| value.parse().ok());
-        let over = matches!((status.code, status.text), (404 | 408, _)) || is_size(status.text);
+        let over = matches!(status.code, 404 | 408) || is_size(status.text) || is_complete(status.text);
         match left {
             Some(left) if over => {
                 self.requested.set(self.requested.get().saturating_sub(left));
@@ -173,6 +176,11 @@ fn is_size(text: &str) -> bool {
     text.eq_ignore_ascii_case("Message Size Exceeds MaxBytes")
 }
 
+/// Whether a pull ended since all it asked for was sent. Only said where it had a limit in bytes, too.
+fn is_complete(text: &str) -> bool {
+    text.eq_ignore_ascii_case("Batch Completed")
+}
+
 fn pull_subject(hub: &Hub, consumer: &Consumer) -> String {
     format!("{}.CONSUMER.MSG.NEXT.{}.{}", hub.settings.api_prefix, consumer.stream, consumer.name)
 }
@@ -190,7 +198,6 @@ impl Sub {
         while self.live.get() {
             if hub.wire.is_up() && !self.paused.get() {
                 if let Err(failure) = self.go_on(&hub, &mut backoff).await {
-                    hub.remove(&self);
                     self.fail(failure);
                     break;
                 }
@@ -205,6 +212,8 @@ impl Sub {
                 }
             }
         }
+        hub.remove(&self);
+        self.feed.end(&hub, END_WAIT).await;
     }
 
     /// Asks for more, after finding the consumer again where need be.

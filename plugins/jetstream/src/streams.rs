@@ -2,7 +2,7 @@
 
 use whimbrel_sdk::{Failure, log};
 
-use crate::api::{self, ApiError, Reply, StreamConfig, StreamNames, StreamNamesRequest};
+use crate::api::{self, ApiError, Reply, StreamConfig, StreamInfo, StreamNames, StreamNamesRequest};
 use crate::config::Creation;
 use crate::failure::{number, of_api};
 use crate::hub::{Hub, nanos};
@@ -12,12 +12,10 @@ use crate::hub::{Hub, nanos};
 /// # Errors
 /// There is none, or there are several.
 pub(crate) async fn provide(hub: &Hub, topic: &str) -> Result<String, Failure> {
-    let mut found = find(hub, topic).await?;
-    if let (Some(name), [_, _, ..]) = (&hub.settings.stream, found.as_slice())
-        && found.contains(name)
-    {
-        return Ok(name.clone());
+    if let Some(name) = &hub.settings.stream {
+        return named(hub, name, topic).await;
     }
+    let mut found = find(hub, topic).await?;
     match (found.pop(), found.is_empty()) {
         (Some(stream), true) => Ok(stream),
         (Some(stream), false) => Err(Failure::Permanent(format!(
@@ -28,6 +26,30 @@ pub(crate) async fn provide(hub: &Hub, topic: &str) -> Result<String, Failure> {
             Some(creation) => create(hub, creation, topic).await,
             None => Err(missing(topic)),
         },
+    }
+}
+
+/// The stream that `streamName` names, if it takes the topic. The broker would make a consumer for any topic, to which
+/// nothing would ever come.
+async fn named(hub: &Hub, name: &str, topic: &str) -> Result<String, Failure> {
+    match find(hub, topic).await {
+        Ok(found) if !found.iter().any(|stream| stream == name) => {}
+        // A user who may not ask knows what he does.
+        Ok(_) | Err(Failure::Unauthorized(_)) => return Ok(name.to_owned()),
+        Err(failure) => return Err(failure),
+    }
+    let info: Result<StreamInfo, ApiError> = hub.api(&format!("STREAM.INFO.{name}"), b"").await?;
+    match (info, &hub.settings.creation) {
+        // What another stream takes comes into this one, too.
+        (Ok(info), _) if info.config.mirror.is_some() || !info.config.sources.is_empty() => Ok(name.to_owned()),
+        (Ok(_), _) => Err(Failure::Permanent(format!(
+            "the stream {name} does not take {topic:?}: add it to the stream's subjects, or correct metadata streamName"
+        ))),
+        (Err(error), Some(creation)) if error.err_code == number::STREAM_NOT_FOUND => create(hub, creation, topic).await,
+        (Err(error), None) if error.err_code == number::STREAM_NOT_FOUND => Err(Failure::Permanent(format!(
+            "the stream {name} does not exist: create it, or set metadata streamCreate to auto, or correct metadata streamName"
+        ))),
+        (Err(error), _) => Err(of_api(&error, &format!("looking for the stream {name}"))),
     }
 }
 
@@ -113,19 +135,6 @@ fn of_creation(error: &ApiError, name: &str, topic: &str) -> Failure {
             "{text}. Other streams keep a part of these subjects: create the stream yourself, or choose other streamSubjects"
         )),
         (_, failure) => failure,
-    }
-}
-
-/// Creates the stream that `streamName` names, which was looked for in vain.
-///
-/// # Errors
-/// That was not asked for, or does not go.
-pub(crate) async fn restore(hub: &Hub, name: &str, topic: &str) -> Result<(), Failure> {
-    match &hub.settings.creation {
-        Some(creation) => create(hub, creation, topic).await.map(|_| ()),
-        None => Err(Failure::Permanent(format!(
-            "the stream {name} does not exist: create it, or set metadata streamCreate to auto, or correct metadata streamName"
-        ))),
     }
 }
 

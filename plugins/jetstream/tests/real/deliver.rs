@@ -239,8 +239,7 @@ fn stopping_leaves_what_is_unsettled() {
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..10).await;
         assert_eq!(inbox.take(10).await.len(), 10);
-        let Inbox { subscription, .. } = inbox;
-        subscription.stop().await;
+        inbox.stop().await;
         bus.publish_numbers("orders", 10..12).await;
         assert_eq!(server.unacked("orders", "app").await, 10, "nothing is fetched any more, nothing is given back");
 
@@ -250,6 +249,24 @@ fn stopping_leaves_what_is_unsettled() {
         let counts: Vec<Option<u32>> = all.iter().map(|delivery| delivery.count).collect();
         assert_eq!(counts, [vec![Some(2); 10], vec![Some(1); 2]].concat());
         assert!(inbox.ack_all(&all).await.iter().all(Result::is_ok));
+    });
+}
+
+/// A host that is gone without a word takes nothing more.
+#[test]
+fn what_the_host_does_not_take_goes_to_others() {
+    run(async {
+        let server = Server::start().await;
+        let bus = Bus::open(&server.url(), &[("ackWait", "1s")]).await;
+        drop(bus.subscribe("orders", "app", 10).await);
+        let inbox = bus.subscribe("orders", "app", 10).await;
+        bus.publish_numbers("orders", 0..20).await;
+        let mut seen = HashSet::new();
+        while seen.len() < 20 {
+            let delivery = inbox.next().await;
+            seen.insert(number(&delivery));
+            inbox.ack(&delivery).await;
+        }
     });
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
-use whimbrel_sdk::{Adapter, Failure, SettleFailure, Verdict};
+use whimbrel_sdk::{Adapter, Failure, SettleFailure, Status, Verdict};
 
 /// Leases that run out while a test waits.
 const SHORT: [(&str, &str); 1] = [("ackWait", "1s")];
@@ -165,6 +165,7 @@ fn several_servers_are_tried_in_turn() {
         bus.publish("orders", b"2").await.unwrap();
         one.restart().await;
         two.kill();
+        bus.hears("it is away", |status| matches!(status, Status::Connecting(why) if why.contains("lost"))).await;
         bus.publish("orders", b"1").await.unwrap();
         assert_eq!(one.stored("orders").await.len(), 1);
     });

@@ -55,7 +55,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     folder: tempfile::TempDir,
     extra: String,
-    /// What an independent client says who it is with, as `user:password@`.
+    /// The independent client's user.
     login: String,
 }
 
@@ -64,7 +64,7 @@ impl Server {
         Self::with("", "").await
     }
 
-    /// `extra` goes into the configuration file; `login` is `user:password@` for the independent client.
+    /// `extra` goes into the configuration file; `login` is the user of the independent client, whose password is `x`.
     pub(crate) async fn with(extra: &str, login: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Somebody may take the port between our letting go of it and the server's taking it.
@@ -76,7 +76,7 @@ impl Server {
                 return Self { process, port, folder, extra: extra.to_owned(), login: login.to_owned() };
             }
         }
-        panic!("nats-server does not start");
+        panic!("nats-server does not start: {}", std::fs::read_to_string(folder.path().join("log")).unwrap());
     }
 
     /// As a power cut would.
@@ -98,7 +98,13 @@ impl Server {
 
     /// An independent client, to see with.
     pub(crate) async fn client(&self) -> async_nats::Client {
-        async_nats::connect(format!("nats://{}127.0.0.1:{}", self.login, self.port)).await.unwrap()
+        let options = async_nats::ConnectOptions::new();
+        let options = if self.login.is_empty() {
+            options
+        } else {
+            options.user_and_password(self.login.clone(), "x".to_owned())
+        };
+        options.connect(self.url()).await.unwrap()
     }
 
     /// Asks the JetStream API through the independent client.
@@ -356,6 +362,10 @@ impl Inbox {
         self.waiting.borrow_mut().clear();
         let ending = async { while self.next_list().await.is_some() {} };
         tokio::time::timeout(SOON, ending).await.is_ok()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.subscription.stop().await;
     }
 
     pub(crate) async fn settle(&self, token: u64, verdict: Verdict) -> Result<(), SettleFailure> {

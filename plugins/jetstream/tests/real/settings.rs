@@ -23,6 +23,7 @@ async fn works(bus: &Bus) {
     bus.publish("orders", b"1").await.unwrap();
     let inbox = bus.subscribe("orders", "app", 10).await;
     inbox.ack(&inbox.next().await).await;
+    inbox.stop().await;
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn users(rights: &str) -> String {
 }
 
 async fn with_rights(rights: &str) -> Server {
-    let server = Server::with(&users(rights), "all:x@").await;
+    let server = Server::with(&users(rights), "all").await;
     server.api("STREAM.CREATE.S", serde_json::json!({"name": "S", "subjects": ["orders"], "storage": "file"})).await;
     server
 }
@@ -174,7 +175,7 @@ fn a_missing_permission_to_pull_ends_the_subscription() {
 fn an_account_or_a_server_without_jetstream() {
     run(async {
         let accounts = "accounts { A { users: [{user: app, password: x}] }, B { jetstream: enabled, users: [{user: all, password: x}] } }";
-        let server = Server::with(accounts, "all:x@").await;
+        let server = Server::with(accounts, "all").await;
         let failure = refused(&with_login(&server, "app:x"), &[]).await;
         assert!(matches!(&failure, Failure::Permanent(text) if text.contains("JetStream")), "{failure:?}");
 

@@ -101,7 +101,7 @@ fn replicas_of_both_share_a_group_that_dapr_found() {
         let idle = bus.subscribe("orders", "app", 1000).await;
         let context = jetstream::new(server.client().await);
         let found = context.get_stream("orders").await.unwrap().get_consumer::<consumer::push::Config>("D").await.unwrap();
-        drop(idle);
+        idle.stop().await;
         both_share(&bus, found).await;
     });
 }
