@@ -183,7 +183,11 @@ impl Given<'_> {
         }
     }
 
-    fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(&self, name: &str, min: T) -> Result<Option<T>, Failure> {
+    fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(
+        &self,
+        name: &str,
+        min: T,
+    ) -> Result<Option<T>, Failure> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
             Ok(number) if number >= min => Ok(Some(number)),
@@ -233,7 +237,8 @@ impl Given<'_> {
         match (secret("jwt"), secret("seedKey"), secret("token")) {
             (Some(_), None, _) => Err(invalid("seedKey", "is required where jwt is set")),
             (jwt, Some(seed), _) => {
-                nkeys::KeyPair::from_seed(&seed.0).map_err(|_| invalid("seedKey", "is no NATS seed (it begins with SU)"))?;
+                nkeys::KeyPair::from_seed(&seed.0)
+                    .map_err(|_| invalid("seedKey", "is no NATS seed (it begins with SU)"))?;
                 Ok(Login::Key { jwt, seed })
             }
             (None, None, Some(token)) => Ok(Login::Token(token)),
@@ -257,9 +262,10 @@ impl Given<'_> {
     fn pem(&self, name: &str) -> Result<Option<String>, Failure> {
         let text = self.text(name);
         match &text {
-            Some(text) if !text.contains("-----BEGIN ") => {
-                Err(invalid(name, "must be PEM text, not the name of a file: put the file's content there, or a secret"))
-            }
+            Some(text) if !text.contains("-----BEGIN ") => Err(invalid(
+                name,
+                "must be PEM text, not the name of a file: put the file's content there, or a secret",
+            )),
             _ => Ok(text),
         }
     }
@@ -301,7 +307,9 @@ impl Given<'_> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let parse = |part| properties::duration(part).filter(|wait| *wait >= ACK_WAIT_MIN);
         parts
-            .map(|part| parse(part).ok_or_else(|| invalid("backOff", "must be a list of durations such as 1s, 5s, 30s")))
+            .map(|part| {
+                parse(part).ok_or_else(|| invalid("backOff", "must be a list of durations such as 1s, 5s, 30s"))
+            })
             .collect()
     }
 
@@ -309,12 +317,21 @@ impl Given<'_> {
         if self.choice("streamCreate", &["off", "auto"])? != Some("auto") {
             return Ok(None);
         }
-        let subjects: Vec<String> = self.text("streamSubjects").unwrap_or_default().split(',').map(str::trim).filter(|subject| !subject.is_empty()).map(str::to_owned).collect();
+        let subjects: Vec<String> = self
+            .text("streamSubjects")
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|subject| !subject.is_empty())
+            .map(str::to_owned)
+            .collect();
         if subjects.iter().any(|subject| !is_subject(subject)) {
             return Err(invalid("streamSubjects", "must be a list of subjects such as orders, orders.>"));
         }
         match (self.text("streamName").is_some(), subjects.is_empty()) {
-            (true, true) => return Err(invalid("streamSubjects", "is required where streamCreate is auto and streamName is set")),
+            (true, true) => {
+                return Err(invalid("streamSubjects", "is required where streamCreate is auto and streamName is set"));
+            }
             (false, false) => return Err(invalid("streamName", "is required where streamSubjects is set")),
             _ => {}
         }

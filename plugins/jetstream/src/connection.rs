@@ -140,7 +140,9 @@ async fn greet(link: &mut Link, settings: &Settings, server: &Server, inbox: &st
 
 fn refused(error: &str, settings: &Settings) -> Failure {
     if let Some(subject) = denied_subject(error, "Subscription") {
-        let Failure::Unauthorized(text) = denied("subscribe to", subject) else { return Failure::Transient(error.to_owned()) };
+        let Failure::Unauthorized(text) = denied("subscribe to", subject) else {
+            return Failure::Transient(error.to_owned());
+        };
         return Failure::Unauthorized(format!("{text}, or set metadata inboxPrefix (now {})", settings.inbox_prefix));
     }
     if of_credentials(error) {

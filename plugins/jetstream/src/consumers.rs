@@ -52,15 +52,18 @@ pub(crate) struct Consumer {
 /// It cannot be, or is not as the resource says.
 pub(crate) async fn attach(hub: &Hub, wish: &Wish) -> Result<(Consumer, bool), Failure> {
     let stream = streams::provide(hub, &wish.topic).await?;
-    let name = wish.durable.clone().unwrap_or_else(|| hub.spelled(&wish.group, &format!("{}\0{}", wish.group, wish.topic)));
+    let name =
+        wish.durable.clone().unwrap_or_else(|| hub.spelled(&wish.group, &format!("{}\0{}", wish.group, wish.topic)));
     let what = format!("the consumer {name} of the stream {stream}");
     for _ in 0..TRIES {
         let error = match info(hub, &stream, &name).await? {
             Ok(info) => return Ok((accept(hub, wish, info)?, false)),
-            Err(error) if error.err_code == number::CONSUMER_NOT_FOUND => match create(hub, wish, &stream, &name).await? {
-                Ok(info) => return Ok((accept(hub, wish, info)?, true)),
-                Err(error) => error,
-            },
+            Err(error) if error.err_code == number::CONSUMER_NOT_FOUND => {
+                match create(hub, wish, &stream, &name).await? {
+                    Ok(info) => return Ok((accept(hub, wish, info)?, true)),
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         };
         if error.err_code != number::CONSUMER_EXISTS {
@@ -124,23 +127,33 @@ fn accept(hub: &Hub, wish: &Wish, info: ConsumerInfo) -> Result<Consumer, Failur
         let remedy = "it must be explicit, or messages that nobody handled would count as handled: delete the consumer";
         return Err(differs(&format!("has the ack policy {}", config.ack_policy), remedy));
     }
-    if config.headers_only || config.priority_policy.as_deref().is_some_and(|policy| policy != "none" && !policy.is_empty()) {
-        return Err(differs("delivers headers only, or by priority", "this adapter cannot use it: choose another durableName"));
+    if config.headers_only
+        || config.priority_policy.as_deref().is_some_and(|policy| policy != "none" && !policy.is_empty())
+    {
+        return Err(differs(
+            "delivers headers only, or by priority",
+            "this adapter cannot use it: choose another durableName",
+        ));
     }
     check_terms(hub, config, &differs)?;
     let push = match (&config.deliver_subject, &config.deliver_group) {
         (None, _) => None,
         (Some(subject), Some(group)) => Some((subject.clone(), group.clone())),
         (Some(_), None) => {
-            let remedy = "only one subscriber can use it: give Dapr's component a queueGroupName, or choose another durableName";
+            let remedy =
+                "only one subscriber can use it: give Dapr's component a queueGroupName, or choose another durableName";
             return Err(differs("pushes, and has no deliver group", remedy));
         }
     };
     if let (Some(wanted), found) = (&hub.settings.queue_group, &push)
         && found.as_ref().is_none_or(|(_, group)| group != wanted)
     {
-        let found = found.as_ref().map_or("is pulled from".to_owned(), |(_, group)| format!("has the deliver group {group}"));
-        return Err(differs(&found, &format!("metadata queueGroupName says {wanted}: correct it, or delete the consumer")));
+        let found =
+            found.as_ref().map_or("is pulled from".to_owned(), |(_, group)| format!("has the deliver group {group}"));
+        return Err(differs(
+            &found,
+            &format!("metadata queueGroupName says {wanted}: correct it, or delete the consumer"),
+        ));
     }
     let shortest = config.backoff.iter().copied().chain(config.ack_wait).filter(|wait| *wait > 0).min();
     Ok(Consumer {
@@ -173,7 +186,11 @@ fn check_terms(hub: &Hub, config: &ConsumerConfig, differs: &impl Fn(&str, &str)
     check("ackWait (ns)", wait.map(i128::from), config.ack_wait.map(i128::from))?;
     check("maxDeliver", terms.max_deliver.map(i128::from), config.max_deliver.map(i128::from))?;
     let given = hub.settings.max_ack_pending_given;
-    check("maxAckPending", terms.max_ack_pending.filter(|_| given).map(i128::from), config.max_ack_pending.map(i128::from))?;
+    check(
+        "maxAckPending",
+        terms.max_ack_pending.filter(|_| given).map(i128::from),
+        config.max_ack_pending.map(i128::from),
+    )?;
     if !back_off.is_empty() && back_off != config.backoff {
         return Err(differs("has another backOff", "make it equal to metadata backOff, or delete the consumer"));
     }

@@ -168,7 +168,10 @@ fn wish(settings: &Settings, topic: String, group: String, options: &SubscribeOp
     let own = options.metadata.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("durableName"));
     let durable = match own {
         Some((_, name)) if !config::is_name(name) => {
-            return Err(Failure::Invalid(format!("the subscription's metadata durableName must be {}", config::A_NAME)));
+            return Err(Failure::Invalid(format!(
+                "the subscription's metadata durableName must be {}",
+                config::A_NAME
+            )));
         }
         Some((_, name)) => Some(name.clone()),
         None => settings.durable.clone(),

@@ -114,7 +114,9 @@ fn message_id(message: &Message, deduplication: Deduplication) -> Option<String>
 /// Whether the publisher said that this is no event, whatever it looks like.
 fn is_raw(message: &Message) -> bool {
     let given = message.metadata.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("rawPayload"));
-    given.is_some_and(|(_, value)| ["true", "1", "t", "y", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes)))
+    given.is_some_and(|(_, value)| {
+        ["true", "1", "t", "y", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
+    })
 }
 
 /// What matters of a JSON object here.

@@ -120,11 +120,19 @@ fn encode(hub: &Hub, number: u64, messages: &[Message], known: &mut [Known]) -> 
 fn confirmed(msg: Msg<'_>, topic: impl Fn() -> String) -> Option<Result<(), Failure>> {
     if let Some(status) = status(msg.head) {
         return (status.code != 503).then(|| {
-            Err(Failure::Unknown(format!("NATS answered {} {} to a publish to {:?}", status.code, status.text, topic())))
+            Err(Failure::Unknown(format!(
+                "NATS answered {} {} to a publish to {:?}",
+                status.code,
+                status.text,
+                topic()
+            )))
         });
     }
     let foreign = || {
-        Failure::Unknown(format!("something else than JetStream answers to the subject {:?}: is a service there?", topic()))
+        Failure::Unknown(format!(
+            "something else than JetStream answers to the subject {:?}: is a service there?",
+            topic()
+        ))
     };
     Some(match api::read::<PubAck<'_>>(msg.payload) {
         Some(PubAck { error: Some(error), .. }) => Err(of_api(&error, &format!("publish to {:?}", topic()))),

@@ -43,9 +43,12 @@ async fn named(hub: &Hub, name: &str, topic: &str) -> Result<String, Failure> {
         // What another stream takes comes into this one, too.
         (Ok(info), _) if info.config.mirror.is_some() || !info.config.sources.is_empty() => Ok(name.to_owned()),
         (Ok(_), _) => Err(Failure::Permanent(format!(
-            "the stream {name} does not take {topic:?}: add it to the stream's subjects, or correct metadata streamName"
+            "the stream {name} does not take {topic:?}: add it to the stream's subjects (metadata streamSubjects counts only when the \
+             stream is made), or correct metadata streamName"
         ))),
-        (Err(error), Some(creation)) if error.err_code == number::STREAM_NOT_FOUND => create(hub, creation, topic).await,
+        (Err(error), Some(creation)) if error.err_code == number::STREAM_NOT_FOUND => {
+            create(hub, creation, topic).await
+        }
         (Err(error), None) if error.err_code == number::STREAM_NOT_FOUND => Err(Failure::Permanent(format!(
             "the stream {name} does not exist: create it, or set metadata streamCreate to auto, or correct metadata streamName"
         ))),
@@ -77,7 +80,9 @@ async fn create(hub: &Hub, creation: &Creation, topic: &str) -> Result<String, F
                 "the topic {topic:?} is not among the subjects of the stream {name}: add it to metadata streamSubjects"
             )));
         }
-        return created(hub, creation, name, &creation.subjects).await?.map_err(|error| of_creation(&error, name, topic));
+        return created(hub, creation, name, &creation.subjects)
+            .await?
+            .map_err(|error| of_creation(&error, name, topic));
     }
     let word = topic.split('.').next().unwrap_or(topic);
     if word == "*" || word == ">" {
@@ -169,10 +174,21 @@ mod tests {
 
     #[test]
     fn what_a_subject_covers() {
-        for (subject, topic) in [("a", "a"), ("a.>", "a.b"), ("a.>", "a.b.c"), ("*.b", "a.b"), (">", "a"), ("a.>", "a.*"), ("*", "*"), (">", ">")] {
+        for (subject, topic) in [
+            ("a", "a"),
+            ("a.>", "a.b"),
+            ("a.>", "a.b.c"),
+            ("*.b", "a.b"),
+            (">", "a"),
+            ("a.>", "a.*"),
+            ("*", "*"),
+            (">", ">"),
+        ] {
             assert!(covers(subject, topic), "{subject} {topic}");
         }
-        for (subject, topic) in [("a", "b"), ("a.>", "a"), ("*", "a.b"), ("a.b", "a"), ("*", ">"), ("a", "*"), ("a.b", "a.*")] {
+        for (subject, topic) in
+            [("a", "b"), ("a.>", "a"), ("*", "a.b"), ("a.b", "a"), ("*", ">"), ("a", "*"), ("a.b", "a.*")]
+        {
             assert!(!covers(subject, topic), "{subject} {topic}");
         }
     }

@@ -16,7 +16,8 @@ fn where_a_message_is() {
 fn answers() {
     let ack: PubAck<'_> = read(br#"{"stream":"S","seq":7,"duplicate":true}"#).unwrap();
     assert_eq!((ack.stream.as_ref(), ack.seq), ("S", 7));
-    let ack: PubAck<'_> = read(br#"{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"S","seq":0}"#).unwrap();
+    let ack: PubAck<'_> =
+        read(br#"{"error":{"code":503,"err_code":10077,"description":"full"},"stream":"S","seq":0}"#).unwrap();
     assert_eq!(ack.error.unwrap().err_code, 10077);
     let names: Reply<StreamNames> = read(br#"{"type":"t","total":0,"streams":null}"#).unwrap();
     assert!(names.error.is_none() && names.answer.unwrap().streams.is_none());

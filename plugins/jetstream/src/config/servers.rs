@@ -45,7 +45,8 @@ fn server(url: &str) -> Result<Server, Failure> {
         None => (None, authority),
         Some((login, address)) => (Some(login), address),
     };
-    let login = match login.map(|login| login.split_once(':').map_or((login, None), |(name, word)| (name, Some(word)))) {
+    let login = match login.map(|login| login.split_once(':').map_or((login, None), |(name, word)| (name, Some(word))))
+    {
         None => None,
         Some((name, password)) => {
             let password = password.map(decoded).transpose().map_err(|()| wrong())?;

@@ -39,12 +39,15 @@ fn servers() {
     let servers = read(&[("natsURL", list)]).unwrap().servers;
     let server = |host: &str, port, tls| Server { host: host.to_owned(), port, tls, login: None };
     let login = |name: &str, word: Option<&str>| Some((name.to_owned(), word.map(|word| Secret(word.to_owned()))));
-    assert_eq!(servers, [
-        Server { login: login("u", Some("p@ss")), ..server("a", 1, false) },
-        server("b", 4222, true),
-        Server { login: login("tok", None), ..server("::1", 7, false) },
-        server("::2", 4222, false),
-    ]);
+    assert_eq!(
+        servers,
+        [
+            Server { login: login("u", Some("p@ss")), ..server("a", 1, false) },
+            server("b", 4222, true),
+            Server { login: login("tok", None), ..server("::1", 7, false) },
+            server("::2", 4222, false),
+        ]
+    );
     for wrong in ["http://a", "ws://a", "a:b", "a:0", "nats://", "u:hunter2@", ",", "a b"] {
         refused(&[("natsURL", wrong)], "natsURL");
     }

@@ -4,7 +4,11 @@ use super::*;
 fn the_subject_of_a_permission_error() {
     let check = |error, what, subject| assert_eq!(denied_subject(error, what), subject);
     check("Permissions Violation for Publish to \"a.b\"", "Publish", Some("a.b"));
-    check("Permissions Violation for Subscription to \"_INBOX.x.>\" using queue \"g\"", "Subscription", Some("_INBOX.x.>"));
+    check(
+        "Permissions Violation for Subscription to \"_INBOX.x.>\" using queue \"g\"",
+        "Subscription",
+        Some("_INBOX.x.>"),
+    );
     check("Permissions Violation for Publish to \"a.b\"", "Subscription", None);
     check("Authorization Violation", "Publish", None);
 }

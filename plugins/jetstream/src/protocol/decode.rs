@@ -138,8 +138,7 @@ fn message<'a>(
     let sid = sid.parse().map_err(|_| WRONG)?;
     let mut backwards = words.rev();
     let length: usize = backwards.next().and_then(|word| word.parse().ok()).ok_or(WRONG)?;
-    let head: usize =
-        if has_head { backwards.next().and_then(|word| word.parse().ok()).ok_or(WRONG)? } else { 0 };
+    let head: usize = if has_head { backwards.next().and_then(|word| word.parse().ok()).ok_or(WRONG)? } else { 0 };
     let reply = backwards.next();
     if length > MESSAGE_MAX_BYTES || head > length || backwards.next().is_some() {
         return Err(WRONG);

@@ -12,10 +12,13 @@ fn answers() {
     check("", r#"{"stream":"S","seq":1,"duplicate":true,"domain":"d"}"#, |result| *result == Some(Ok(())));
     check("NATS/1.0 503\r\nNats-Subject: orders\r\n\r\n", "", Option::is_none);
     // Nothing that is no confirmation may count as one.
-    for payload in ["", "{}", "+ACK", r#"{"stream":"","seq":1}"#, r#"{"stream":"S"}"#, r#"{"stream":"S","seq":0}"#, "[]"] {
+    for payload in
+        ["", "{}", "+ACK", r#"{"stream":"","seq":1}"#, r#"{"stream":"S"}"#, r#"{"stream":"S","seq":0}"#, "[]"]
+    {
         check("", payload, |result| matches!(result, Some(Err(Failure::Unknown(_)))));
     }
     check("NATS/1.0 408 Timeout\r\n\r\n", "", |result| matches!(result, Some(Err(Failure::Unknown(_)))));
-    let full = r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#;
+    let full =
+        r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#;
     check("", full, |result| matches!(result, Some(Err(Failure::Throttled(_)))));
 }

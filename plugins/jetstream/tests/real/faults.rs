@@ -175,7 +175,8 @@ fn several_servers_are_tried_in_turn() {
 #[test]
 fn a_lame_duck_is_left() {
     run(async {
-        let (one, two) = (Server::with("lame_duck_duration: 30s\nlame_duck_grace_period: 10s", "").await, Server::start().await);
+        let (one, two) =
+            (Server::with("lame_duck_duration: 30s\nlame_duck_grace_period: 10s", "").await, Server::start().await);
         let urls = format!("{},{}", one.url(), two.url());
         let bus = Bus::open(&urls, &[("pingInterval", "200ms")]).await;
         bus.publish("orders", b"1").await.unwrap();

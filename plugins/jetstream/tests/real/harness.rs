@@ -99,11 +99,8 @@ impl Server {
     /// An independent client, to see with.
     pub(crate) async fn client(&self) -> async_nats::Client {
         let options = async_nats::ConnectOptions::new();
-        let options = if self.login.is_empty() {
-            options
-        } else {
-            options.user_and_password(self.login.clone(), "x".to_owned())
-        };
+        let options =
+            if self.login.is_empty() { options } else { options.user_and_password(self.login.clone(), "x".to_owned()) };
         options.connect(self.url()).await.unwrap()
     }
 

@@ -63,7 +63,12 @@ fn a_list_has_a_result_for_each() {
         let results = bus.jetstream.publish(list, SOON).await;
         let fine: Vec<bool> = results.iter().map(Result::is_ok).collect();
         assert_eq!(fine, [true, false, false, false, false, false, true, true], "{results:?}");
-        assert!(results.iter().flat_map(|result| result.as_ref().err()).all(|failure| matches!(failure, Failure::Invalid(_))));
+        assert!(
+            results
+                .iter()
+                .flat_map(|result| result.as_ref().err())
+                .all(|failure| matches!(failure, Failure::Invalid(_)))
+        );
         assert_eq!(bus.jetstream.publish(Vec::new(), SOON).await, []);
     });
 }
@@ -189,7 +194,8 @@ fn the_queue_is_bounded() {
         server.kill();
         bus.is_away().await;
         let data = vec![0; 1_000_000];
-        let publishes = (0..60).map(|_| bus.jetstream.publish(vec![message("orders", &data)], Duration::from_millis(500)));
+        let publishes =
+            (0..60).map(|_| bus.jetstream.publish(vec![message("orders", &data)], Duration::from_millis(500)));
         let results = futures::future::join_all(publishes).await.concat();
         let full = |result: &&Result<(), Failure>| matches!(result, Err(Failure::Transient(text)) if text.contains("too much"));
         let refused = results.iter().filter(full).count();

@@ -64,13 +64,15 @@ fn an_nkey() {
 #[test]
 fn a_user_jwt() {
     run(async {
-        let (operator, account, user) =
-            (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
+        let (operator, system) = (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account());
+        let (account, user) = (nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
+        let known =
+            [&system, &account].map(|known| format!("{}: {}", known.public_key(), jwt(&operator, known, ACCOUNT)));
         let extra = format!(
-            "operator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}",
+            "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}",
             jwt(&operator, &operator, r#""type":"operator","version":2"#),
-            account.public_key(),
-            jwt(&operator, &account, ACCOUNT)
+            system.public_key(),
+            known.join(", ")
         );
         let server = Server::with(&extra, "").await;
         let token = jwt(&account, &user, USER);

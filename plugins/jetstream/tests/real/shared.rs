@@ -16,7 +16,8 @@ fn what_dapr_wrote_is_read() {
     run(async {
         let server = Server::start().await;
         let context = jetstream::new(server.client().await);
-        let config = jetstream::stream::Config { name: "S".into(), subjects: vec!["orders".into()], ..Default::default() };
+        let config =
+            jetstream::stream::Config { name: "S".into(), subjects: vec!["orders".into()], ..Default::default() };
         context.create_stream(config).await.unwrap();
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Msg-Id", "0c9a");
@@ -100,7 +101,8 @@ fn replicas_of_both_share_a_group_that_dapr_found() {
         let bus = Bus::open(&server.url(), &[("durableName", "D"), ("queueGroupName", "workers")]).await;
         let idle = bus.subscribe("orders", "app", 1000).await;
         let context = jetstream::new(server.client().await);
-        let found = context.get_stream("orders").await.unwrap().get_consumer::<consumer::push::Config>("D").await.unwrap();
+        let found =
+            context.get_stream("orders").await.unwrap().get_consumer::<consumer::push::Config>("D").await.unwrap();
         idle.stop().await;
         both_share(&bus, found).await;
     });
@@ -174,7 +176,10 @@ fn another_group_name_is_an_error() {
         daprs_consumer(&server).await;
         let bus = Bus::open(&server.url(), &[("durableName", "D"), ("queueGroupName", "others")]).await;
         let refused = bus.try_subscribe("orders", "app", options(1)).await.err().unwrap();
-        assert!(matches!(&refused, Failure::Invalid(text) if text.contains("queueGroupName") && text.contains("workers")), "{refused:?}");
+        assert!(
+            matches!(&refused, Failure::Invalid(text) if text.contains("queueGroupName") && text.contains("workers")),
+            "{refused:?}"
+        );
         assert_eq!(server.api("CONSUMER.NAMES.S", json!({})).await["total"], 1);
     });
 }

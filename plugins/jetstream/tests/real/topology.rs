@@ -6,7 +6,9 @@ use std::time::Duration;
 use whimbrel_sdk::{Failure, Status, SubscribeOptions};
 
 async fn stream(server: &Server, name: &str, subjects: &[&str]) {
-    let made = server.api(&format!("STREAM.CREATE.{name}"), json!({"name": name, "subjects": subjects, "storage": "file"})).await;
+    let made = server
+        .api(&format!("STREAM.CREATE.{name}"), json!({"name": name, "subjects": subjects, "storage": "file"}))
+        .await;
     assert!(made["error"].is_null(), "{made}");
 }
 
@@ -47,11 +49,17 @@ fn streams_are_made_as_topics_come_up() {
             .collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
         let subjects: Vec<&Value> = found.iter().map(|(_, subjects)| subjects).collect();
-        assert_eq!(subjects, [&json!(["kept.apart"]), &json!(["ü", "ü.>"]), &json!(["kept.here"]), &json!(["orders", "orders.>"])]);
+        assert_eq!(
+            subjects,
+            [&json!(["kept.apart"]), &json!(["ü", "ü.>"]), &json!(["kept.here"]), &json!(["orders", "orders.>"])]
+        );
         assert_eq!(found[3].0, "orders");
         let config = &server.api("STREAM.INFO.orders", json!({})).await["config"];
         assert_eq!(config["max_age"], 3_600_000_000_000_u64);
-        assert_eq!((&config["max_bytes"], &config["duplicate_window"]), (&json!(1_000_000), &json!(10_000_000_000_u64)));
+        assert_eq!(
+            (&config["max_bytes"], &config["duplicate_window"]),
+            (&json!(1_000_000), &json!(10_000_000_000_u64))
+        );
     });
 }
 
@@ -79,7 +87,10 @@ fn a_named_stream_that_is_not_there() {
         let server = Server::start().await;
         let bus = Bus::open(&server.url(), &[OFF, ("streamName", "NONE")]).await;
         let refused = bus.try_subscribe("orders", "app", options(1)).await.err().unwrap();
-        assert!(matches!(&refused, Failure::Permanent(text) if text.contains("NONE") && text.contains("streamName")), "{refused:?}");
+        assert!(
+            matches!(&refused, Failure::Permanent(text) if text.contains("NONE") && text.contains("streamName")),
+            "{refused:?}"
+        );
     });
 }
 
@@ -158,7 +169,8 @@ fn consumers_this_adapter_cannot_use() {
         stream(&server, "orders", &["orders"]).await;
         let bus = Bus::open(&server.url(), &[]).await;
         let check = async |name: &str, extra: Value, says: &str| {
-            let mut config = json!({"durable_name": name, "name": name, "filter_subject": "orders", "ack_policy": "explicit"});
+            let mut config =
+                json!({"durable_name": name, "name": name, "filter_subject": "orders", "ack_policy": "explicit"});
             config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             let request = json!({"stream_name": "orders", "action": "create", "config": config});
             let made = server.api(&format!("CONSUMER.DURABLE.CREATE.orders.{name}"), request).await;
@@ -182,7 +194,8 @@ fn consumers_may_limit_pulls() {
         stream(&server, "orders", &["orders"]).await;
         let config = json!({"durable_name": "D", "filter_subject": "orders", "ack_policy": "explicit", "max_batch": 3,
             "max_expires": 1_000_000_000, "max_bytes": 2000});
-        let made = server.api("CONSUMER.DURABLE.CREATE.orders.D", json!({"stream_name": "orders", "config": config})).await;
+        let made =
+            server.api("CONSUMER.DURABLE.CREATE.orders.D", json!({"stream_name": "orders", "config": config})).await;
         assert!(made["error"].is_null(), "{made}");
         let bus = Bus::open(&server.url(), &[("durableName", "D")]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
