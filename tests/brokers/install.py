@@ -26,7 +26,7 @@ def install(kinds: list[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         programs = [program for kind in kinds for program in PROGRAMS.get(kind, [])]
         if not _has_venv():
-            programs.append(f"{VENV}=python3-venv")
+            programs.append(f"{VENV}/bin/python=python3-venv")
         with _no_daemons():
             _run([ROOT / "host" / "artifacts" / "install", *programs])
         _wheels()
@@ -49,7 +49,7 @@ def _no_daemons() -> Iterator[None]:
 
 
 def _has_venv() -> bool:
-    if VENV.exists():
+    if (VENV / "bin" / "python").exists():
         return True
     return subprocess.run([sys.executable, "-c", "import ensurepip"], capture_output=True).returncode == 0
 
@@ -57,10 +57,10 @@ def _has_venv() -> bool:
 def _wheels() -> None:
     wanted = (HERE / "requirements.txt").read_text()
     stamp = VENV / "requirements.txt"
-    if stamp.exists() and stamp.read_text() == wanted:
+    if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return
     print("   installing the clients of the brokers, and nats-server", flush=True)
-    if not (VENV / "bin" / "pip").exists():
+    if not (VENV / "bin" / "python").exists():
         shutil.rmtree(VENV, ignore_errors=True)
         _run(["python3", "-m", "venv", VENV])
     _run([VENV / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "-r", HERE / "requirements.txt"])
@@ -76,7 +76,7 @@ def _jars() -> None:
     shutil.rmtree(KAFKA, ignore_errors=True)
     KAFKA.mkdir()
     copy = f"-DoutputDirectory={KAFKA / 'libs'}"
-    _run(["mvn", "-B", "-q", "-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime", copy])
+    _run(["mvn", "-B", "-q", "-Dstyle.color=never", "-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime", copy])
     import kinds.kafka
 
     kinds.kafka.format_template(KAFKA)

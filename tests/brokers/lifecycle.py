@@ -38,13 +38,15 @@ def start(kind: ModuleType, folder: Path, asked: dict, owner: int | None, node: 
     """Starts what does not run, and returns what is known of it when it answers."""
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
+        owner = _owner(folder, owner)
         fresh = not (folder / "broker.json").exists()
         for _ in range(STARTS_MAX):
             state = {**asked, **kind.ports(asked, free_port)} if fresh else known(folder)
             if fresh:
                 _lay(kind, folder, state)
             wanted = kind.processes(folder, state)
-            processes.launch(folder, [p for p in wanted if node in (None, _number(p))], owner)
+            missing = [process for process in wanted if node in (None, _number(process))]
+            processes.launch(folder, missing, owner, throw_away=state["throw_away"])
             if _answers(kind, folder, state, node):
                 return kind.describe(state)
             if fresh:
@@ -52,6 +54,19 @@ def start(kind: ModuleType, folder: Path, asked: dict, owner: int | None, node: 
                 processes.end(folder, None, gently=False)
                 (folder / "broker.json").unlink()
         raise Refused(f"{kind.NAME} does not start\n{processes.log_tail(folder)}")
+
+
+def _owner(folder: Path, given: int | None) -> int | None:
+    """Whose it is, from start to start. Nothing is started for somebody who has ended."""
+    file = folder / "owner"
+    if given is not None:
+        file.write_text(processes.identity(given))
+        return given
+    if not file.exists():
+        return None
+    if not processes.lives(file.read_text()):
+        raise Refused(f"whoever {folder} was started for has ended: start it with --owner")
+    return int(file.read_text().split()[0])
 
 
 def known(folder: Path) -> dict:

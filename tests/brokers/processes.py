@@ -7,6 +7,7 @@ killed, the kernel kills what it started (PR_SET_PDEATHSIG). Processes are found
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,14 +35,25 @@ def running(folder: Path) -> dict[str, int]:
     """Name to process id of what runs."""
     found = {}
     for file in sorted((folder / "pids").glob("*")):
-        pid, born = file.read_text().split()
-        if _born(int(pid)) == born:
-            found[file.name] = int(pid)
+        if lives(written := file.read_text()):
+            found[file.name] = int(written.split()[0])
     return found
 
 
-def launch(folder: Path, wanted: list[Process], owner: int | None) -> None:
-    """Starts what does not run yet. Returns when the programs were executed, not when they are ready."""
+def identity(pid: int) -> str:
+    """Says who a process is, whatever becomes of its number."""
+    return f"{pid} {_born(pid)}"
+
+
+def lives(written: str) -> bool:
+    """Whether the process of that identity runs."""
+    pid, born = written.split()
+    return _born(int(pid)) == born
+
+
+def launch(folder: Path, wanted: list[Process], owner: int | None, *, throw_away: bool) -> None:
+    """Starts what does not run yet. Returns when the programs were executed, not when they are ready. With `throw_away`
+    the folder goes when the owner has ended."""
     alive = running(folder)
     missing = [process for process in wanted if process.name not in alive]
     if not missing:
@@ -54,7 +66,7 @@ def launch(folder: Path, wanted: list[Process], owner: int | None) -> None:
         os.setsid()
         # Twice, so that nobody has to wait for the guard's end.
         if os.fork() == 0:
-            _guard(folder, missing, owner, tell)
+            _guard(folder, missing, owner, tell, throw_away)
         os._exit(0)
     os.close(tell)
     os.waitpid(child, 0)
@@ -111,27 +123,28 @@ def _born(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def _guard(folder: Path, wanted: list[Process], owner: int | None, tell: int) -> None:
+def _guard(folder: Path, wanted: list[Process], owner: int | None, tell: int, throw_away: bool) -> None:
     _leave_the_caller(folder, tell)
-    children = []
+    children, owned = [], []
     try:
         owned = [os.pidfd_open(owner)] if owner else []
         for process in wanted:
             children.append(_spawn(folder, process))
     except OSError as error:
         os.write(tell, f"cannot start: {error}".encode())
-        owned = []
     os.close(tell)
     ends = {os.pidfd_open(child.pid): child for child in children}
-    while ends:
+    # Where the folder goes with the owner, a broker that was killed is not the end of it.
+    while ends or (owned and throw_away):
         ended, _, _ = select.select([*ends, *owned], [], [])
-        for handle in ended:
-            if handle in ends:
-                ends.pop(handle).wait()
+        for handle in set(ended) & ends.keys():
+            ends.pop(handle).wait()
         if set(ended) & set(owned):
             for child in ends.values():
                 os.killpg(child.pid, signal.SIGKILL)
             owned = []
+    if throw_away and not owned:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -143,7 +156,7 @@ def _leave_the_caller(folder: Path, keep: int) -> None:
         os.dup2(target, number)
     os.closerange(3, keep)
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
-    os.chdir(folder)
+    os.chdir("/")
 
 
 def _spawn(folder: Path, process: Process) -> subprocess.Popen:
@@ -168,7 +181,7 @@ def _spawn(folder: Path, process: Process) -> subprocess.Popen:
             start_new_session=True,
             preexec_fn=die_with_the_guard,
         )
-    (folder / "pids" / process.name).write_text(f"{child.pid} {_born(child.pid)}")
+    (folder / "pids" / process.name).write_text(identity(child.pid))
     return child
 
 

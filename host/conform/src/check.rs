@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use whimbrel_pubsub::{BrokerError, Features, SettleError};
 
 use crate::control::ControlError;
@@ -28,7 +28,7 @@ pub(crate) struct Check {
     /// How long it may take besides leases; none: as all others.
     pub(crate) bound: Option<Duration>,
     /// Tests it.
-    pub(crate) run: fn(&Rig) -> BoxFuture<'_, Tested>,
+    pub(crate) run: fn(&Rig) -> LocalBoxFuture<'_, Tested>,
 }
 
 /// What a check answers: an `Err` is a failure, met on the way.
@@ -70,6 +70,20 @@ impl Wrong {
     /// The same, unless somebody is blamed already.
     pub(crate) fn or_of(mut self, check: &'static str) -> Self {
         self.about = self.about.or(Some(check));
+        self
+    }
+
+    /// The same, and what else is known.
+    pub(crate) fn and(mut self, more: &impl fmt::Display) -> Self {
+        self.what = format!("{}; {more}", self.what);
+        self
+    }
+
+    /// What was blamed on one check is blamed on another.
+    pub(crate) fn passed_on(mut self, from: &str, to: &'static str) -> Self {
+        if self.about == Some(from) {
+            self.about = Some(to);
+        }
         self
     }
 

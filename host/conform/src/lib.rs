@@ -8,7 +8,7 @@
 mod check;
 mod checks;
 mod control;
-#[allow(dead_code, reason = "the fault checks come with the next change")]
+mod faults;
 mod ledger;
 mod profile;
 pub mod proxy;
@@ -44,6 +44,8 @@ pub struct Options {
     pub faults: bool,
     /// Only the checks with these ids, in upper case; empty: all.
     pub only: Vec<String>,
+    /// What the faults are drawn with; none: any. The report tells it.
+    pub seed: Option<u64>,
 }
 
 /// The ids of all checks there are, for whoever asks for some.
@@ -56,10 +58,10 @@ pub fn ids() -> Vec<&'static str> {
 pub async fn run(profile: Profile, adapter: Adapter, options: &Options, mut tell: impl FnMut(&Verdict)) -> Report {
     let started = Instant::now();
     let secrets = profile.secrets();
-    let bench = Arc::new(Bench::set_up(profile, adapter).await);
+    let bench = Arc::new(Bench::set_up(profile, adapter, options.seed.unwrap_or_else(|| fastrand::u64(..))).await);
     let mut report = Report::new(&bench, secrets);
     let wanted = |check: &&Check| options.only.is_empty() || options.only.iter().any(|id| id == check.id);
-    let (base, faults) = (checks::base(), if options.faults { checks::faults() } else { Vec::new() });
+    let (base, faults) = (checks::base(), if options.faults { faults::all() } else { Vec::new() });
     let base = stream::iter(base.into_iter().filter(wanted)).map(|check| judge(check, &bench)).buffered(CHECKS_AT_ONCE);
     // What breaks the broker has it to itself.
     let faults = stream::iter(faults.into_iter().filter(wanted)).map(|check| judge(check, &bench)).buffered(1);
@@ -74,7 +76,7 @@ pub async fn run(profile: Profile, adapter: Adapter, options: &Options, mut tell
 fn all(faults: bool) -> Vec<&'static Check> {
     let mut all = checks::base();
     if faults {
-        all.extend(checks::faults());
+        all.extend(faults::all());
     }
     all
 }
@@ -86,7 +88,8 @@ async fn judge(check: &'static Check, bench: &Arc<Bench>) -> Verdict {
         Some(finding) => finding,
         None => {
             let rig = Rig::new(Arc::clone(bench), check.id);
-            let bound = check.bound.unwrap_or(CHECK_WAIT) + bench.profile.conformance.lease * CHECK_LEASES;
+            let bound =
+                scale::scaled_time(check.bound.unwrap_or(CHECK_WAIT)) + bench.profile.conformance.lease * CHECK_LEASES;
             match tokio::time::timeout(bound, (check.run)(&rig)).await {
                 Ok(Ok(finding)) => finding,
                 Ok(Err(wrong)) => Finding::from(wrong),

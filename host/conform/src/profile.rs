@@ -7,6 +7,8 @@ use whimbrel_pubsub::Features;
 use whimbrel_resources::{Component, Conformance, PluginManifest, Text};
 use whimbrel_wasm::{BrokerSettings, Grants};
 
+use crate::check::Wrong;
+
 /// Shorter values are no secrets worth hiding, and would hide half of the report.
 const SECRET_BYTES_MIN: usize = 4;
 
@@ -25,6 +27,15 @@ impl Profile {
     /// The bytes a message may have, as the profile or the adapter has it.
     pub(crate) fn message_bytes_max(&self, features: &Features) -> Option<u64> {
         self.conformance.max_message_bytes.or(Some(features.max_message_bytes).filter(|bytes| *bytes > 0))
+    }
+
+    /// Where a proxy finds the broker.
+    pub(crate) async fn broker_address(&self) -> Result<SocketAddr, Wrong> {
+        let Some(address) = &self.conformance.address else { return Err(Wrong::new("the profile names no address")) };
+        let wrong =
+            |why: String| Wrong::new(format!("no proxy can stand before the profile's address {address}: {why}"));
+        let mut found = tokio::net::lookup_host(address.as_str()).await.map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
     }
 
     /// The reason why a check is left out.

@@ -96,12 +96,14 @@ impl Verdict {
 }
 
 /// Everything that was found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     schema: &'static str,
     /// The plugin's type.
     adapter: String,
+    /// What the faults were drawn with.
+    seed: u64,
     /// What it declares to be able to do.
     features: Vec<&'static str>,
     millis: u64,
@@ -117,21 +119,11 @@ pub struct Report {
 
 impl Report {
     pub(crate) fn new(bench: &Bench, secrets: Vec<String>) -> Self {
-        let features = bench.features();
-        let declared = [
-            ("durable", features.durable),
-            ("ttl", features.ttl),
-            ("ordering", features.ordering),
-            ("wildcards", features.wildcards),
-            ("delay", features.delay),
-            ("delivery-count", features.delivery_count),
-            ("groups", features.groups),
-            ("topic-flow", features.topic_flow),
-        ];
         Self {
             schema: SCHEMA,
             adapter: bench.profile.component.kind.clone(),
-            features: declared.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect(),
+            seed: bench.seed,
+            features: bench.features().names(),
             millis: 0,
             passed: 0,
             failed: 0,
@@ -155,16 +147,25 @@ impl Report {
 
     /// Whoever is not tested because of a check that did not fail has failed itself: nothing else explains what happened.
     pub(crate) fn finish(&mut self, took: Duration) {
+        let open = |check: &&Verdict| matches!(check.outcome, Outcome::Failed | Outcome::NotTested);
+        let open = self.checks.iter().filter(open).map(|check| check.id).collect();
+        self.blame(&open);
+        // What is left explains each other, unless they go in a circle.
         let explained = self.explained();
-        for check in self.checks.iter_mut().filter(|check| check.outcome == Outcome::NotTested) {
-            if !explained.contains(check.id) {
-                check.outcome = Outcome::Failed;
-            }
-        }
+        self.blame(&explained);
         let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
         (self.passed, self.failed) = (count(Outcome::Passed), count(Outcome::Failed));
         (self.not_supported, self.not_tested) = (count(Outcome::NotSupported), count(Outcome::NotTested));
         self.millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// Fails whoever is not tested because of a check that is not among these.
+    fn blame(&mut self, culprits: &HashSet<&str>) {
+        for check in self.checks.iter_mut().filter(|check| check.outcome == Outcome::NotTested) {
+            if !check.because_of.is_some_and(|other| culprits.contains(other)) {
+                check.outcome = Outcome::Failed;
+            }
+        }
     }
 
     /// The checks that failed, and those that were not tested because of one of them.
@@ -197,10 +198,10 @@ impl Report {
         let mut text: String =
             self.checks.iter().filter(|check| check.outcome == Outcome::Failed).map(Verdict::details).collect();
         let seconds = Duration::from_millis(self.millis).as_secs_f64();
-        let Self { adapter, passed, failed, not_supported, not_tested, .. } = self;
+        let Self { adapter, seed, passed, failed, not_supported, not_tested, .. } = self;
         writeln!(
             text,
-            "\n{adapter}: {passed} passed, {failed} failed, {not_supported} not supported, {not_tested} not tested, in {seconds:.0} s"
+            "\n{adapter}: {passed} passed, {failed} failed, {not_supported} not supported, {not_tested} not tested, in {seconds:.0} s (seed {seed})"
         )
         .ok();
         text
@@ -213,3 +214,6 @@ impl Report {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

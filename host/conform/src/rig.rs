@@ -15,7 +15,8 @@ use whimbrel_wasm::Adapter;
 use crate::check::{Check, Finding, Wrong};
 use crate::control::{Control, Stored};
 use crate::profile::Profile;
-pub(crate) use inbox::Inbox;
+use crate::proxy::Proxy;
+pub(crate) use inbox::{ARRIVE_WAIT, Inbox, number};
 pub(crate) use instance::{Instance, Payload};
 
 /// What all checks of one run share.
@@ -26,15 +27,25 @@ pub(crate) struct Bench {
     opened: Result<Features, String>,
     /// Part of every name, so that two runs never meet.
     run: String,
+    /// What the faults are drawn with.
+    pub(crate) seed: u64,
+    /// Stands before a broker that tells its clients to come to this address.
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Bench {
     /// Opens a first instance, for what it declares.
-    pub(crate) async fn set_up(profile: Profile, adapter: Adapter) -> Self {
+    pub(crate) async fn set_up(profile: Profile, adapter: Adapter, seed: u64) -> Self {
         let run = format!("{:08x}", fastrand::u32(..));
-        let probe = Instance::start(&profile, &adapter, &profile.component, &format!("conform-{run}-probe")).await;
-        let opened = probe.map(|instance| instance.features()).map_err(|wrong| wrong.to_string());
-        Self { profile, adapter, opened, run }
+        let (proxy, opened) = match standing_proxy(&profile).await {
+            Err(wrong) => (None, Err(wrong.to_string())),
+            Ok(proxy) => {
+                let component = profile.at(proxy.as_ref().map(|proxy| proxy.address()));
+                let probe = Instance::start(&profile, &adapter, &component, &format!("conform-{run}-probe")).await;
+                (proxy, probe.map(|instance| instance.features()).map_err(|wrong| wrong.to_string()))
+            }
+        };
+        Self { profile, adapter, opened, run, seed, proxy }
     }
 
     /// What the adapter declares; nothing, if it does not open.
@@ -55,6 +66,14 @@ impl Bench {
         let missing = check.needs.iter().find_map(|need| need.missing(&self.profile, features));
         missing.map(|why| Finding::NotSupported(why.to_owned()))
     }
+}
+
+/// The proxy that a broker's clients are told to come to, if the profile says where that is.
+async fn standing_proxy(profile: &Profile) -> Result<Option<Arc<Proxy>>, Wrong> {
+    let Some(listen) = profile.conformance.proxy_listen else { return Ok(None) };
+    let broker = profile.broker_address().await?;
+    let wrong = |error| Wrong::new(format!("proxyListen {listen}: {error}"));
+    Ok(Some(Arc::new(Proxy::start_at(listen, broker).await.map_err(wrong)?)))
 }
 
 /// What a check gets.
@@ -86,8 +105,29 @@ impl Rig {
 
     /// A fresh instance of the component, opened and ready, as a host process of that name would have it.
     pub(crate) async fn instance(&self, name: &str) -> Result<Instance, Wrong> {
-        let component = &self.profile().component;
-        self.instance_of(name, component).await.map_err(|wrong| wrong.or_of("D1"))
+        let component = self.profile().at(self.bench.proxy.as_ref().map(|proxy| proxy.address()));
+        self.instance_of(name, &component).await.map_err(|wrong| wrong.or_of("D1"))
+    }
+
+    /// A proxy before the broker, that nobody uses but this check.
+    pub(crate) async fn proxy(&self) -> Result<Arc<Proxy>, Wrong> {
+        match &self.bench.proxy {
+            Some(proxy) => Ok(Arc::clone(proxy)),
+            None => {
+                let proxy = Proxy::start(self.profile().broker_address().await?).await;
+                Ok(Arc::new(proxy.map_err(|error| Wrong::new(format!("no proxy can be started: {error}")))?))
+            }
+        }
+    }
+
+    /// What the faults are drawn with.
+    pub(crate) fn seed(&self) -> u64 {
+        self.bench.seed
+    }
+
+    /// Which check this is.
+    pub(crate) fn check(&self) -> &'static str {
+        self.check
     }
 
     /// The same with the broker's address replaced.
@@ -107,10 +147,15 @@ impl Rig {
 
     /// The name of a topic that nobody else has, ready to be used.
     pub(crate) async fn topic(&self, label: &str) -> Result<String, Wrong> {
-        let number = self.topics.fetch_add(1, Ordering::Relaxed);
-        let topic = self.name(&format!("{label}{number}"));
+        let topic = self.unprepared(label);
         self.control().prepare(&topic).await?;
         Ok(topic)
+    }
+
+    /// The same, of which the broker has never heard.
+    pub(crate) fn unprepared(&self, label: &str) -> String {
+        let number = self.topics.fetch_add(1, Ordering::Relaxed);
+        self.name(&format!("{label}{number}"))
     }
 
     /// The name of a group that nobody else has.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use whimbrel_resources::Component;
 
 use crate::error::{BrokerError, SettleError};
@@ -54,6 +55,24 @@ pub struct Features {
     pub max_batch: u32,
     /// Bytes of one message, data and metadata; 0: no limit known.
     pub max_message_bytes: u64,
+}
+
+impl Features {
+    /// The abilities it has, by the names that `plugin.yaml` and people know them by.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("durable", self.durable),
+            ("ttl", self.ttl),
+            ("ordering", self.ordering),
+            ("wildcards", self.wildcards),
+            ("delay", self.delay),
+            ("delivery-count", self.delivery_count),
+            ("groups", self.groups),
+            ("topic-flow", self.topic_flow),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
 }
 
 /// One thing that is asked of a broker's worker.
@@ -116,6 +135,9 @@ pub struct Feed {
     pub jobs: mpsc::Sender<FeedJob>,
     /// Why the feed ended, once `deliveries` is closed.
     pub ended: oneshot::Receiver<BrokerError>,
+    /// Cancelled when the instance behind it is replaced: finish what is in hand, stop, and subscribe again. The broker
+    /// is the same, another instance of its adapter serves.
+    pub leave: CancellationToken,
 }
 
 /// A message as it arrived from the broker.

@@ -46,8 +46,11 @@ pub struct ConformArguments {
     /// Only these checks: ids such as B9, separated by commas.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// What the host and the adapter log, on the standard error: debug, info, warn, error.
-    #[arg(long, default_value = "error")]
+    /// What the faults are drawn with, to repeat a run: the report tells it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What the host and the adapter log, on the standard error: off, error, warn, info, debug. Checks make things fail.
+    #[arg(long, default_value = "off")]
     pub log_level: String,
 }
 

@@ -58,7 +58,7 @@ fn options(arguments: &ConformArguments) -> Result<Options> {
     if let Some(unknown) = only.iter().find(|id| !known.contains(&id.as_str())) {
         bail!("--only {unknown}: no check has this id; there are {}", known.join(", "));
     }
-    Ok(Options { faults: arguments.faults, only })
+    Ok(Options { faults: arguments.faults, only, seed: arguments.seed })
 }
 
 /// Whoever reads may have seen enough: a closed pipe is no failure.

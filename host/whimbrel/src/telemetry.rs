@@ -39,9 +39,9 @@ pub(crate) fn start_quietly(level: &str) -> anyhow::Result<()> {
 fn filter(level: &str) -> anyhow::Result<EnvFilter> {
     let level = match level.to_ascii_lowercase().as_str() {
         "fatal" => "error".to_owned(),
-        level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
+        level @ ("off" | "trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
         other => anyhow::bail!("--log-level {other} is none of trace, debug, info, warn, error, fatal"),
     };
-    let default = || EnvFilter::new(format!("{level},wasmtime=warn,hyper=warn"));
+    let default = || EnvFilter::new(if level == "off" { level } else { format!("{level},wasmtime=warn,hyper=warn") });
     Ok(EnvFilter::try_from_default_env().unwrap_or_else(|_| default()))
 }

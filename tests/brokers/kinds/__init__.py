@@ -10,5 +10,7 @@ prepare(state, topic)           makes a topic ready
 read(state, topic)              yields (data, metadata) of what the topic holds, by the broker's official client
 write(state, topic, messages, group)
                                 writes {data, metadata, key?}, laid out as Dapr's component lays them out
-profile(state, variant)         the Component's metadata, and what differs in the Conformance document
+VARIANTS                        ways to be judged by the conformance kit, the usual one first
+conform_options(variant)        what `start` is given for it
+profile(state, variant)         the Component's type and metadata, and what is special in the Conformance document
 """

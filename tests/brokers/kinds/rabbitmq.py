@@ -9,6 +9,7 @@ from places import Refused
 from processes import Process
 
 NAME = "rabbitmq-server"
+VARIANTS = ["quorum", "classic"]
 SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 # Quick to start, and quiet beside others: two schedulers, few threads, no busy waiting.
 ERLANG = "+S 2:2 +SDcpu 1:1 +SDio 4 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none"
@@ -47,7 +48,10 @@ def lay(folder: Path, state: dict) -> None:
             f"ssl_options.fail_if_no_peer_cert = {'true' if state['ask_clients'] else 'false'}",
             "auth_mechanisms.1 = PLAIN",
             "auth_mechanisms.2 = EXTERNAL",
-            "ssl_cert_login_from = common_name",
+            # EXTERNAL: the user is the first name the client's certificate is for.
+            "ssl_cert_login_from = subject_alternative_name",
+            "ssl_cert_login_san_type = dns",
+            "ssl_cert_login_san_index = 0",
         ]
     plugins = "rabbitmq_auth_mechanism_ssl" if state["tls"] else ""
     (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
@@ -145,12 +149,16 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
             channel.basic_publish(topic, given.get("routingkey", ""), message["data"], properties)
 
 
-def profile(state: dict, variant: str | None) -> dict:
-    return {
-        "type": "pubsub.rabbitmq",
-        "metadata": {"connectionString": "amqp://guest:guest@{address}", "queueType": variant or "quorum"},
-        "maxMessageBytes": state["max_message_bytes"] or 16 << 20,
-    }
+def conform_options(variant: str) -> list[str]:
+    return ["--max-message-bytes", "4194304"]
+
+
+def profile(state: dict, variant: str) -> dict:
+    login = state["auth"] or "guest:guest"
+    metadata = {"connectionString": f"amqp://{login}@{{address}}", "queueType": variant}
+    limit = {"maxMessageBytes": state["max_message_bytes"]} if state["max_message_bytes"] else {}
+    # A queue holds what came after it was declared.
+    return {"type": "pubsub.rabbitmq", "metadata": metadata, "conformance": {**limit, "history": False}}
 
 
 def _metadata(properties) -> dict:

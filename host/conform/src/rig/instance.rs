@@ -88,7 +88,8 @@ impl Instance {
     ) -> Result<Self, Wrong> {
         let mut instance = Self::begin(profile, adapter, component, name)?;
         let bound = component.init_timeout + OPEN_SPARE;
-        let opened = instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
+        let opened =
+            instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
         match instance.state() {
             BrokerState::Ready if opened => Ok(instance),
             state => Err(Wrong::new(format!("an instance did not open within {} s: {state}", bound.as_secs()))),
@@ -123,6 +124,11 @@ impl Instance {
     /// How it stands.
     pub(crate) fn state(&self) -> BrokerState {
         self.state.borrow().clone()
+    }
+
+    /// How it stands, from now on.
+    pub(crate) fn states(&self) -> watch::Receiver<BrokerState> {
+        self.state.clone()
     }
 
     /// Whether it comes to stand so, in time.
