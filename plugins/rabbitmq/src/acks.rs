@@ -24,7 +24,8 @@ mod tests {
     #[test]
     fn as_few_as_can_be() {
         let check = |tags: &[u64], lowest: Option<u64>, expected: &[(u64, bool)]| {
-            let expected: Vec<Ack> = expected.iter().map(|(tag, multiple)| Ack { tag: *tag, multiple: *multiple }).collect();
+            let expected: Vec<Ack> =
+                expected.iter().map(|(tag, multiple)| Ack { tag: *tag, multiple: *multiple }).collect();
             assert_eq!(frames(tags.to_vec(), lowest), expected, "{tags:?} {lowest:?}");
         };
         check(&[], None, &[]);

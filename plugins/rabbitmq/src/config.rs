@@ -162,7 +162,9 @@ impl Settings {
             );
         }
         if !is("publisherConfirm", true) {
-            warnings.push("metadata publisherConfirm: false is not kept: a publish has succeeded when RabbitMQ has confirmed it");
+            warnings.push(
+                "metadata publisherConfirm: false is not kept: a publish has succeeded when RabbitMQ has confirmed it",
+            );
         }
         if self.auto_ack {
             warnings.push("metadata autoAck: true: a message whose handler fails is lost");

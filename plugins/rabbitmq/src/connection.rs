@@ -122,7 +122,13 @@ fn agree(settings: &Settings, channel_max: u16, frame_max: u32, heartbeat: u16) 
 }
 
 fn properties(name: &str) -> Table {
-    let able = vec!["publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked", "authentication_failure_close"];
+    let able = vec![
+        "publisher_confirms",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "authentication_failure_close",
+    ];
     Table(vec![
         ("product", Argument::Text("Whimbrel".to_owned())),
         ("version", Argument::Text(env!("CARGO_PKG_VERSION").to_owned())),
@@ -150,7 +156,8 @@ impl Link {
     async fn next(&mut self, settings: &Settings) -> Result<Method, Failure> {
         let Settings { host, port, .. } = settings;
         loop {
-            let garbage = |malformed| Failure::Transient(format!("{host}:{port}: {malformed}: is it RabbitMQ's AMQP port?"));
+            let garbage =
+                |malformed| Failure::Transient(format!("{host}:{port}: {malformed}: is it RabbitMQ's AMQP port?"));
             match self.decoder.next().map_err(garbage)? {
                 Some(Frame::Method(_, payload)) => {
                     return match Method::read(payload).map_err(garbage)? {
@@ -159,7 +166,10 @@ impl Link {
                             self.farewell(&closed).await;
                             Err(failure)
                         }
-                        Method::Secure => Err(Failure::Invalid("RabbitMQ asks for more than one answer to prove who we are, which is not supported".to_owned())),
+                        Method::Secure => Err(Failure::Invalid(
+                            "RabbitMQ asks for more than one answer to prove who we are, which is not supported"
+                                .to_owned(),
+                        )),
                         method => Ok(method),
                     };
                 }

@@ -43,7 +43,8 @@ use futures::channel::oneshot;
 use futures::future::{join, join_all};
 use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{
-    Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, StatusSink, SubscribeOptions, log, task, timer,
+    Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, StatusSink, SubscribeOptions, log, task,
+    timer,
 };
 
 use crate::config::{QueueType, Settings};

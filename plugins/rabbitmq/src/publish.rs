@@ -1,8 +1,9 @@
 //! Publishing: each topic's exchange is declared, messages are written in one go, and answered when RabbitMQ has confirmed.
 //!
 //! A broker that refuses a message (no permission, too large) ends the channel it came on, and nobody knows what became
-//! of all others in flight there. So there are two: one for topics that the broker has confirmed a message for, and one for
-//! those it has not. A publisher who may not publish harms nobody who may.
+//! of all others in flight there. So there are three: one for what the broker has taken before, one for topics that it has
+//! not confirmed a message for, and one for messages larger than any it has confirmed. Who may not publish, or publishes
+//! what is too large, harms nobody else.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -36,6 +37,9 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(100);
 /// How long a write may go on once it was answered.
 const WRITE_WAIT: Duration = Duration::from_secs(1);
 
+/// A message of so many bytes is taken for one that any broker takes.
+const SIZE_PROVEN_BYTES: usize = 64 << 10;
+
 /// One result for each message.
 pub(crate) type Results = Vec<Result<(), Failure>>;
 
@@ -50,6 +54,19 @@ struct Sent {
     /// No queue took it.
     returned: bool,
 }
+
+/// Which channel a message goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// What the broker has taken before.
+    Proven,
+    /// A topic it has not.
+    NewTopic,
+    /// A size it has not.
+    NewSize,
+}
+
+const WAYS: [Way; 3] = [Way::Proven, Way::NewTopic, Way::NewSize];
 
 /// What the message is called. Ids that we give are made from a number when they are needed.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,12 +105,14 @@ pub(crate) struct Publisher {
     health: Rc<Health>,
     topics: Topics,
     declaring: Mutex<Option<Rc<Channel>>>,
-    proven: Mutex<Option<Rc<Lane>>>,
-    unproven: Mutex<Option<Rc<Lane>>>,
+    /// By [`Way`].
+    lanes: [Mutex<Option<Rc<Lane>>>; 3],
     calls: RefCell<Vec<Weak<Call>>>,
     calling: Signal,
     /// The most bytes of a message that the broker takes, as far as is known.
     size_max: Cell<usize>,
+    /// The most bytes of a message that it has taken.
+    size_proven: Cell<usize>,
     nonce: String,
     number: Cell<u64>,
 }
@@ -107,11 +126,11 @@ impl Publisher {
             health,
             topics: Topics::default(),
             declaring: Mutex::default(),
-            proven: Mutex::default(),
-            unproven: Mutex::default(),
+            lanes: Default::default(),
             calls: RefCell::default(),
             calling: Signal::default(),
             size_max: Cell::new(MESSAGE_MAX_BYTES),
+            size_proven: Cell::new(SIZE_PROVEN_BYTES),
             nonce: format!("{:012x}", fastrand::u64(..) >> 16),
             number: Cell::new(1),
         })
@@ -155,7 +174,11 @@ impl Publisher {
     }
 
     fn check_size(&self, (topic, out): (String, Outgoing)) -> Result<(String, Outgoing), Failure> {
-        if out.body.len() > self.size_max.get() { Err(too_large(out.body.len(), self.size_max.get())) } else { Ok((topic, out)) }
+        if out.body.len() > self.size_max.get() {
+            Err(too_large(out.body.len(), self.size_max.get()))
+        } else {
+            Ok((topic, out))
+        }
     }
 
     /// Tries to send; what is left in the list has to be tried again.
@@ -166,34 +189,51 @@ impl Publisher {
             let over = || Failure::Throttled((format!("RabbitMQ takes no messages at present: {why}"), 0));
             return in_time(call.until, live.change()).await.ok_or_else(over);
         }
-        let lane = |proven: bool| letters.iter().any(|letter| letter.topic.proven.get() == proven);
-        let (needs_proven, needs_unproven) = (lane(true), lane(false));
-        let proven = if needs_proven { Some(self.lane(&live, &self.proven, call.until).await?) } else { None };
-        let unproven = if needs_unproven { Some(self.lane(&live, &self.unproven, call.until).await?) } else { None };
-        for lane in [&proven, &unproven].into_iter().flatten() {
-            let full = || Failure::Throttled(("too many messages wait to be confirmed by RabbitMQ".to_owned(), 0));
-            in_time(call.until, lane.room()).await.ok_or_else(full)?;
-        }
+        let lanes = self.lanes(&live, call, letters).await?;
         if !live.has_room() {
             return Err(Failure::Throttled(("too much waits to be written to RabbitMQ".to_owned(), 0)));
         }
         // Nothing is waited for from here on until all is in the buffer.
-        let sound = |lane: &Option<Rc<Lane>>| lane.as_ref().is_none_or(|lane| lane.channel.is_open());
-        if live.is_ended() || live.blocked().is_some() || !sound(&proven) || !sound(&unproven) {
+        if live.is_ended() || live.blocked().is_some() || lanes.iter().flatten().any(|lane| !lane.channel.is_open()) {
             return Ok(());
         }
         self.watch(call);
         let mut left = Vec::new();
         for letter in letters.drain(..) {
-            match if letter.topic.proven.get() { &proven } else { &unproven } {
+            match &lanes[self.way(&letter) as usize] {
                 Some(lane) => self.write(&live, lane, call, letter),
-                // The broker has confirmed its topic's first message just now.
+                // The broker has confirmed the like of it just now.
                 None => left.push(letter),
             }
         }
         *letters = left;
         self.flush(&live, call).await;
         Ok(())
+    }
+
+    fn way(&self, letter: &Letter) -> Way {
+        match letter.out.body.len() {
+            size if size > self.size_proven.get() => Way::NewSize,
+            _ if letter.topic.proven.get() => Way::Proven,
+            _ => Way::NewTopic,
+        }
+    }
+
+    /// The channels that these letters need, with room in each.
+    async fn lanes(
+        self: &Rc<Self>,
+        live: &Rc<Live>,
+        call: &Call,
+        letters: &[Letter],
+    ) -> Result<[Option<Rc<Lane>>; 3], Failure> {
+        let mut lanes = [None, None, None];
+        for way in WAYS.into_iter().filter(|way| letters.iter().any(|letter| self.way(letter) == *way)) {
+            let lane = self.lane(live, way, call.until).await?;
+            let full = || Failure::Throttled(("too many messages wait to be confirmed by RabbitMQ".to_owned(), 0));
+            in_time(call.until, lane.room()).await.ok_or_else(full)?;
+            lanes[way as usize] = Some(lane);
+        }
+        Ok(lanes)
     }
 
     fn write(&self, live: &Live, lane: &Lane, call: &Rc<Call>, letter: Letter) {
@@ -209,8 +249,13 @@ impl Publisher {
         // A message that comes back is as large as it was: nobody needs to hear of the same topic again and again.
         let mandatory = !self.settings.allow_unroutable || !topic.is_warned(self.wire.about_now());
         let sent = Sent { call: Rc::clone(call), index, topic, id, bytes: body.len(), returned: false };
-        let message =
-            Publish { exchange: &sent.topic.name, routing_key: &routing_key, properties: &properties, body: &body, mandatory };
+        let message = Publish {
+            exchange: &sent.topic.name,
+            routing_key: &routing_key,
+            properties: &properties,
+            body: &body,
+            mandatory,
+        };
         live.push(|bytes| publish(bytes, lane.channel.number, live.agreed.frame_max, &message));
         lane.book.confirms.borrow_mut().push(sent);
     }
@@ -287,15 +332,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// The channel for proven or unproven topics; opens it.
-    async fn lane(
-        self: &Rc<Self>,
-        live: &Rc<Live>,
-        place: &Mutex<Option<Rc<Lane>>>,
-        until: Instant,
-    ) -> Result<Rc<Lane>, Failure> {
+    /// A channel; opens it.
+    async fn lane(self: &Rc<Self>, live: &Rc<Live>, way: Way, until: Instant) -> Result<Rc<Lane>, Failure> {
         let opening = async {
-            let mut lane = place.lock().await;
+            let mut lane = self.lanes[way as usize].lock().await;
             match lane.as_ref().filter(|lane| lane.serial == live.serial && lane.channel.is_open()) {
                 Some(lane) => Ok(Rc::clone(lane)),
                 None => {
@@ -325,7 +365,10 @@ impl Publisher {
         match event {
             Event::Confirmed { tag, multiple, ok } => {
                 let answered = book.confirms.borrow_mut().take(tag, multiple);
-                answered.into_iter().for_each(|sent| sent.answered(ok));
+                for sent in answered {
+                    self.size_proven.set(self.size_proven.get().max(sent.bytes));
+                    sent.answered(ok);
+                }
             }
             Event::Returned { exchange, content, .. } => {
                 let id = content.properties.message_id.unwrap_or_default();
@@ -444,7 +487,9 @@ impl Sent {
 }
 
 fn too_large(bytes: usize, max: usize) -> Failure {
-    Failure::Invalid(format!("the message has {bytes} bytes, more than the {max} that RabbitMQ takes (its max_message_size)"))
+    Failure::Invalid(format!(
+        "the message has {bytes} bytes, more than the {max} that RabbitMQ takes (its max_message_size)"
+    ))
 }
 
 /// What the future answers, unless the time is over before.

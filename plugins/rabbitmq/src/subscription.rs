@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::pin_mut;
-use whimbrel_sdk::{Delivery, DeliverySink, Failure, Message, SettleFailure, Settlement, Subscription, Verdict, log, timer};
+use whimbrel_sdk::{
+    Delivery, DeliverySink, Failure, Message, SettleFailure, Settlement, Subscription, Verdict, log, timer,
+};
 
 use crate::acks;
 use crate::bell::Bell;

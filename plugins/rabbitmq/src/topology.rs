@@ -4,7 +4,7 @@
 use whimbrel_sdk::Failure;
 
 use crate::channel::Channel;
-use crate::config::{QueueType, Settings, length, invalid};
+use crate::config::{QueueType, Settings, invalid, length};
 use crate::failure::Lost;
 use crate::message::check_name;
 use crate::protocol::{Argument, Declare, Request, SHORT_MAX_BYTES, Table};

@@ -66,9 +66,8 @@ impl Address {
 
     /// `amqp://user:password@host:port/vhost`, with what is special in the parts percent-encoded.
     fn parse(name: &str, text: &str) -> Result<Self, Failure> {
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or_else(|| invalid(name, "must begin with amqp:// or amqps://"))?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| invalid(name, "must begin with amqp:// or amqps://"))?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "amqp" => false,
             "amqps" => true,
@@ -123,7 +122,13 @@ fn host_and_port(name: &str, text: &str, tls: bool) -> Result<(String, u16), Fai
         return Err(wrong());
     }
     let port = match port {
-        None => if tls { TLS_PORT } else { PLAIN_PORT },
+        None => {
+            if tls {
+                TLS_PORT
+            } else {
+                PLAIN_PORT
+            }
+        }
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
     };
     Ok((host.to_owned(), port))

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
 use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -128,10 +128,18 @@ pub(crate) fn url(port: u16) -> String {
 
 fn ask(folder: &Path, words: &[&str]) -> String {
     let broker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/brokers/broker");
-    let output =
-        Command::new(broker).arg("rabbitmq").args(words).arg("--folder").arg(folder).output().expect("tests/brokers/broker");
+    let output = Command::new(broker)
+        .arg("rabbitmq")
+        .args(words)
+        .arg("--folder")
+        .arg(folder)
+        .output()
+        .expect("tests/brokers/broker");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "run `tests/brokers/broker install rabbitmq` if it is missing: {words:?}: {errors}");
+    assert!(
+        output.status.success(),
+        "run `tests/brokers/broker install rabbitmq` if it is missing: {words:?}: {errors}"
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -171,7 +179,10 @@ impl Client {
 
     pub(crate) async fn bind(&self, queue: &str, exchange: &str, key: &str) {
         let options = QueueBindOptions::default();
-        self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await.unwrap();
+        self.channel
+            .queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn delete_queue(&self, name: &str) {
