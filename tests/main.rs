@@ -10,6 +10,7 @@ mod harness;
 mod api;
 mod cli;
 mod delivery;
+mod reload;
 mod security;
 
 mod examples;

@@ -51,6 +51,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum", &["whimbrel-api", "whimbrel-tests"]),
     ("saphyr-parser", &["whimbrel-resources"]),
     ("clap", &["whimbrel"]),
+    ("notify", &["whimbrel"]),
 ];
 
 fn root() -> PathBuf {

@@ -5,6 +5,7 @@
 //! stopped when it ends, by process id and never by name. Everything listens on a port that the system chose.
 
 pub(crate) mod app;
+pub(crate) mod brokers;
 pub(crate) mod certificates;
 pub(crate) mod durable;
 pub(crate) mod host;

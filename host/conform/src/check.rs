@@ -79,6 +79,14 @@ impl Wrong {
         self
     }
 
+    /// What was blamed on one check is blamed on another.
+    pub(crate) fn passed_on(mut self, from: &str, to: &'static str) -> Self {
+        if self.about == Some(from) {
+            self.about = Some(to);
+        }
+        self
+    }
+
     /// The same as this check's own failure, whoever was blamed.
     pub(crate) fn own(mut self) -> Self {
         self.about = None;

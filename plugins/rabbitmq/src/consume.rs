@@ -49,12 +49,12 @@ pub(crate) async fn run(hub: Rc<Hub>, sub: Rc<Sub>, told: oneshot::Sender<Result
         }
         if let Some(told) = told.take() {
             sub.live.set(false);
-            hub.remove(&sub);
+            hub.remove(&sub).await;
             told.send(Err(failure)).ok();
             return;
         }
         if matches!(failure, Failure::Invalid(_) | Failure::Unauthorized(_) | Failure::Permanent(_)) {
-            hub.remove(&sub);
+            hub.remove(&sub).await;
             sub.fail(failure);
             return;
         }
@@ -73,7 +73,7 @@ fn what(sub: &Sub) -> String {
 
 /// Opens a channel and makes messages come.
 async fn attach(hub: &Rc<Hub>, sub: &Rc<Sub>, until: Instant) -> Result<Rc<Channel>, Failure> {
-    let live = hub.consuming.live(until).await?;
+    let live = sub.wire.live(until).await?;
     sub.cancelled.set(false);
     sub.lost.take();
     let channel = open(hub, sub, &live).await.map_err(|lost| lost.failure(&what(sub)))?;

@@ -13,10 +13,14 @@ use crate::ledger::Held;
 use crate::publish::Publisher;
 use crate::retries::Retries;
 use crate::subscription::{Sub, size};
+use crate::topology::Plan;
 use crate::wire::Wire;
 
 /// How long a request that is not a publish waits for a connection.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the end of a connection waits for the broker's last answers.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Subscriptions of one component: each has a channel, and RabbitMQ gives 2047 to a connection.
 const SUBS_MAX: usize = 2000;
@@ -30,9 +34,9 @@ pub(crate) struct Hub {
     pub(crate) settings: Rc<Settings>,
     pub(crate) health: Rc<Health>,
     pub(crate) publishing: Rc<Wire>,
-    /// Made with the first subscription.
-    pub(crate) consuming: Rc<Wire>,
-    consumes: Cell<bool>,
+    /// There is one while there are subscriptions.
+    consuming: RefCell<Option<Rc<Wire>>>,
+    consuming_name: String,
     pub(crate) publisher: Rc<Publisher>,
     pub(crate) retries: Retries,
     pub(crate) later: RefCell<Later>,
@@ -47,14 +51,13 @@ impl Hub {
     /// Nothing is subscribed yet.
     pub(crate) fn new(settings: Rc<Settings>, health: Rc<Health>, names: (String, String)) -> Rc<Self> {
         let publishing = Wire::new(Rc::clone(&settings), names.0);
-        let consuming = Wire::new(Rc::clone(&settings), names.1);
         let publisher = Publisher::new(Rc::clone(&settings), Rc::clone(&publishing), Rc::clone(&health));
         Rc::new(Self {
             settings,
             health,
             publishing,
-            consuming,
-            consumes: Cell::new(false),
+            consuming: RefCell::default(),
+            consuming_name: names.1,
             publisher,
             retries: Retries::default(),
             later: RefCell::default(),
@@ -80,26 +83,40 @@ impl Hub {
         self.subs.borrow().iter().any(|sub| sub.plan.topic == topic)
     }
 
+    /// The connection that subscriptions share; the first one makes it.
+    fn consuming(&self) -> Rc<Wire> {
+        let mut consuming = self.consuming.borrow_mut();
+        let wire = consuming.get_or_insert_with(|| {
+            let wire = Wire::new(Rc::clone(&self.settings), self.consuming_name.clone());
+            let (served, standing) = (Rc::clone(&wire), self.health.standing());
+            task::spawn(async move { served.run(None, standing).await });
+            wire
+        });
+        Rc::clone(wire)
+    }
+
     /// Takes a subscription in.
     ///
     /// # Errors
     /// There are too many.
-    pub(crate) fn add(&self, sub: &Rc<Sub>) -> Result<(), Failure> {
-        let mut subs = self.subs.borrow_mut();
-        if subs.len() >= SUBS_MAX {
+    pub(crate) fn add(&self, plan: Plan, limit: usize) -> Result<Rc<Sub>, Failure> {
+        if self.subs.borrow().len() >= SUBS_MAX {
             return Err(Failure::Permanent(format!("more than {SUBS_MAX} subscriptions on one component")));
         }
-        subs.push(Rc::clone(sub));
-        if !self.consumes.replace(true) {
-            let (wire, standing) = (Rc::clone(&self.consuming), self.health.standing());
-            task::spawn(async move { wire.run(None, standing).await });
-        }
-        Ok(())
+        let sub = Sub::new(plan, limit, self.consuming());
+        self.subs.borrow_mut().push(Rc::clone(&sub));
+        Ok(sub)
     }
 
-    /// Lets a subscription go.
-    pub(crate) fn remove(&self, sub: &Rc<Sub>) {
+    /// Lets a subscription go; with the last one its connection ends.
+    pub(crate) async fn remove(&self, sub: &Rc<Sub>) {
         self.subs.borrow_mut().retain(|other| !Rc::ptr_eq(other, sub));
+        if self.subs.borrow().is_empty() {
+            let wire = self.consuming.take();
+            if let Some(wire) = wire {
+                wire.close(CLOSE_WAIT).await;
+            }
+        }
     }
 
     /// A copy of a message, if there is room to keep one.

@@ -40,7 +40,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{
     Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, StatusSink, SubscribeOptions, log, task,
@@ -51,11 +51,10 @@ use crate::config::{QueueType, Settings};
 use crate::connection::{Link, dial};
 use crate::failure::text;
 use crate::health::{Health, Standing};
-use crate::hub::{Hub, PATIENCE};
+use crate::hub::{CLOSE_WAIT, Hub, PATIENCE};
 use crate::ledger::HELD_MAX;
 use crate::protocol::{MESSAGE_MAX_BYTES, Request};
 use crate::publish::Publisher;
-use crate::subscription::Sub;
 use crate::topology::Plan;
 
 pub use crate::subscription::RabbitmqSubscription;
@@ -65,9 +64,6 @@ pub const BATCH_MAX: u32 = 512;
 
 /// How long the first try to connect may take at most.
 const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
-
-/// How long closing waits for the broker's last answers.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 whimbrel_sdk::export_adapter!(crate::Rabbitmq);
 
@@ -139,8 +135,7 @@ impl Adapter for Rabbitmq {
         }
         let plan = Plan::new(&hub.settings, topic, &group, &options.metadata)?;
         let limit = usize::try_from(options.max_unsettled).unwrap_or(HELD_MAX).min(HELD_MAX);
-        let sub = Sub::new(plan, limit.min(hub.settings.prefetch.unwrap_or(HELD_MAX)));
-        hub.add(&sub)?;
+        let sub = hub.add(plan, limit.min(hub.settings.prefetch.unwrap_or(HELD_MAX)))?;
         let (told, attached) = oneshot::channel();
         task::spawn(consume::run(Rc::clone(hub), Rc::clone(&sub), told));
         let gone = || Failure::Transient("the connection is closing".to_owned());
@@ -168,7 +163,7 @@ impl Adapter for Rabbitmq {
         join_all(hub.subs().iter().map(|sub| subscription::stop(hub, sub))).await;
         hub.retries.close();
         hub.publisher.close();
-        join(hub.publishing.close(CLOSE_WAIT), hub.consuming.close(CLOSE_WAIT)).await;
+        hub.publishing.close(CLOSE_WAIT).await;
         let stale = hub.stale.get();
         if stale > 0 {
             log::info(&format!("{stale} settlements came after their connection was lost"));

@@ -23,6 +23,7 @@ use crate::protocol::{Content, Request};
 use crate::retries;
 use crate::signal::Signal;
 use crate::topology::Plan;
+use crate::wire::Wire;
 
 /// RabbitMQ closes the channel of whoever keeps a message longer than its `consumer_timeout` (30 minutes, unless
 /// configured). What waits for its next attempt goes back to it before that, and is taken up again.
@@ -55,6 +56,7 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct Sub {
     pub(crate) plan: Plan,
+    pub(crate) wire: Rc<Wire>,
     /// The most messages it may hold.
     pub(crate) limit: usize,
     pub(crate) ledger: RefCell<Ledger>,
@@ -81,9 +83,10 @@ pub(crate) struct Sub {
 
 impl Sub {
     /// A subscription that holds nothing.
-    pub(crate) fn new(plan: Plan, limit: usize) -> Rc<Self> {
+    pub(crate) fn new(plan: Plan, limit: usize, wire: Rc<Wire>) -> Rc<Self> {
         Rc::new(Self {
             plan,
+            wire,
             limit,
             ledger: RefCell::default(),
             outbox: RefCell::default(),
@@ -114,7 +117,7 @@ impl Sub {
             return;
         }
         let Arrival { tag, redelivered, exchange, content } = arrival;
-        let since = hub.consuming.about_now();
+        let since = self.wire.about_now();
         if content.is_too_large() {
             self.keep_back(hub, tag, since, content.size);
             return;
@@ -140,7 +143,7 @@ impl Sub {
             None => {
                 let id = held.id.clone();
                 let token = self.ledger.borrow_mut().insert(hub.next_serial(), held);
-                self.offer(hub, Delivery { token, id, message, count: Some(count) });
+                self.offer(Delivery { token, id, message, count: Some(count) });
             }
         }
     }
@@ -156,9 +159,9 @@ impl Sub {
         ));
     }
 
-    fn offer(&self, hub: &Hub, delivery: Delivery) {
+    fn offer(&self, delivery: Delivery) {
         let bytes = size(&delivery.message);
-        hub.consuming.gate.add(bytes);
+        self.wire.gate.add(bytes);
         self.outbox_bytes.set(self.outbox_bytes.get() + bytes);
         self.outbox.borrow_mut().push(delivery);
         self.fed.raise();
@@ -178,7 +181,7 @@ impl Sub {
                 let Some(held) = ledger.hand_again(token, hub.next_serial()) else { return false };
                 let delivery = Delivery { token: held.token, id: held.id.clone(), message, count: Some(held.count) };
                 drop(ledger);
-                self.offer(hub, delivery);
+                self.offer(delivery);
                 false
             }
             None => {
@@ -216,7 +219,7 @@ impl Sub {
     /// The channel is gone: all tokens are stale, and the broker delivers again what was not settled.
     pub(crate) fn lose_tokens(self: &Rc<Self>, hub: &Hub) {
         let (_, bytes) = self.take_outbox();
-        hub.consuming.gate.remove(bytes);
+        self.wire.gate.remove(bytes);
         let mut waiting: HashMap<u64, Instant> = hub.retries.take_of(self).into_iter().collect();
         let held = self.ledger.borrow_mut().clear();
         for held in held {
@@ -260,7 +263,7 @@ impl Sub {
                 pin_mut!(sending);
                 select(ended.as_mut(), sending).await.map_left()
             };
-            hub.consuming.gate.remove(bytes);
+            self.wire.gate.remove(bytes);
             match sent {
                 None => break,
                 Some(true) => {}
@@ -398,9 +401,9 @@ impl RabbitmqSubscription {
 /// Ends a subscription. What is not settled goes back to the queue with the channel, and is free for others.
 pub(crate) async fn stop(hub: &Hub, sub: &Rc<Sub>) {
     sub.end();
-    hub.remove(sub);
     let channel = sub.channel.take();
     if let Some(channel) = channel {
         timer::timeout(STOP_WAIT, channel.close()).await;
     }
+    hub.remove(sub).await;
 }

@@ -15,7 +15,6 @@ use crate::failure::text;
 use crate::gate::Gate;
 use crate::health::Standing;
 use crate::live::Live;
-use crate::signal::Signal;
 
 /// Those who wait for a connection, at most.
 const WAITERS_MAX: usize = 4096;
@@ -35,7 +34,7 @@ pub(crate) struct Wire {
     /// The time, to a few seconds.
     now: Cell<Instant>,
     closing: Cell<bool>,
-    ended: Signal,
+    ended: Bell,
 }
 
 impl Wire {
@@ -51,7 +50,7 @@ impl Wire {
             gate: Gate::default(),
             now: Cell::new(timer::now()),
             closing: Cell::new(false),
-            ended: Signal::default(),
+            ended: Bell::default(),
         })
     }
 
@@ -120,7 +119,7 @@ impl Wire {
         }
         standing.is_up();
         self.made.ring();
-        self.ended.raise();
+        self.ended.ring();
     }
 
     async fn dial(&self, standing: &Standing) -> Option<Link> {

@@ -78,12 +78,12 @@ async fn slow(rig: &Rig) -> Tested {
             rig.lease(),
             &twice[..twice.len().min(10)]
         );
-        return Err(Wrong::new(what));
+        return Err(Wrong::of("C3", what));
     }
     let most = held.len().max(also.len());
     if most > SLOW_CREDIT as usize {
         let what = format!("{most} messages were delivered and not settled, max-unsettled was {SLOW_CREDIT}");
-        return Err(Wrong::new(what));
+        return Err(Wrong::of("C1", what));
     }
     load.settle(&mut first, held).await;
     load.settle(&mut second, also).await;

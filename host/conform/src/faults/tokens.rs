@@ -9,10 +9,14 @@ use whimbrel_pubsub::{Arrived, Verdict};
 use super::load::{Load, RECOVER_WAIT};
 use super::network::is_used;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
+use crate::ledger::Seen;
 use crate::proxy::{Cut, Proxy};
 use crate::rig::{Inbox, Instance, Rig};
 use crate::scale::scaled;
 use crate::wait::until_within;
+
+/// The check that is about what is left unsettled while nothing breaks: whoever fails that one fails here, too.
+const KEEPS_UNSETTLED: &str = "B9";
 
 /// Deliveries in hand.
 const HELD: usize = 50;
@@ -98,8 +102,8 @@ async fn hold(load: &Load<'_>, inbox: &mut Inbox, count: usize) -> Result<BTreeM
                 format!("only {} of {count} messages arrived within {} s", held.len(), REDELIVERY_WAIT.as_secs());
             return Err(Wrong::of("D6", what));
         };
-        if let Some((n, _)) = load.ledger.arrived(&arrived.message.data) {
-            held.entry(n).or_insert(arrived);
+        if let Some(seen) = load.ledger.arrived(&arrived.message.data) {
+            held.entry(seen.n).or_insert(arrived);
         }
     }
     Ok(held)
@@ -154,9 +158,9 @@ async fn come_again(
                 "{count} of {all} messages that were in hand did not come again within {} s; run {run}, messages {missing:?}",
                 bound.as_secs()
             );
-            return Err(Wrong::new(what));
+            return Err(Wrong::of(KEEPS_UNSETTLED, what));
         };
-        let Some((n, _)) = load.ledger.arrived(&arrived.message.data) else { continue };
+        let Some(Seen { n, .. }) = load.ledger.arrived(&arrived.message.data) else { continue };
         missing.remove(&n);
         if n % 2 == 0 {
             inbox.ack(&arrived).await?;
@@ -204,7 +208,7 @@ async fn killed(rig: &Rig) -> Tested {
             bound.as_secs(),
             took.as_secs()
         );
-        return Err(Wrong::new(what).and(&load.account().await?));
+        return Err(Wrong::of(KEEPS_UNSETTLED, what).and(&load.account().await?));
     }
     Ok(Finding::Passed)
 }

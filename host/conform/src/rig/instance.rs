@@ -126,6 +126,11 @@ impl Instance {
         self.state.borrow().clone()
     }
 
+    /// How it stands, from now on.
+    pub(crate) fn states(&self) -> watch::Receiver<BrokerState> {
+        self.state.clone()
+    }
+
     /// Whether it comes to stand so, in time.
     pub(crate) async fn reaches(&mut self, within: Duration, wanted: impl FnMut(&BrokerState) -> bool) -> bool {
         matches!(timeout(within, self.state.wait_for(wanted)).await, Ok(Ok(_)))

@@ -10,7 +10,7 @@ fn closed(code: u16, text: &str) -> Closed {
 fn closed_channels() {
     let check = |code, text: &str, kind: &str, says: &str| {
         let failure = format!("{:?}", of_closed(&closed(code, text), "queue \"q\""));
-        assert!(failure.starts_with(kind) && failure.contains(says) && failure.contains("q"), "{failure}");
+        assert!(failure.starts_with(&format!("Failure::{kind}")) && failure.contains(says) && failure.contains("q"), "{failure}");
     };
     let inequivalent = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'classic'";
     check(406, inequivalent, "Invalid", "Change metadata queueType");
@@ -42,7 +42,7 @@ fn closed_channels() {
 fn handshakes() {
     let check = |code, text: &str, kind: &str| {
         let failure = format!("{:?}", of_handshake(&closed(code, text), "u", "v"));
-        assert!(failure.starts_with(kind), "{failure}");
+        assert!(failure.starts_with(&format!("Failure::{kind}")), "{failure}");
     };
     check(403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN", "Unauthorized");
     check(530, "NOT_ALLOWED - vhost v not found", "Invalid");
