@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-sdk", &[]),
     ("whimbrel-in-memory", &["whimbrel-sdk"]),
     ("whimbrel-redis", &["whimbrel-sdk"]),
+    ("whimbrel-kafka", &["whimbrel-sdk"]),
     ("whimbrel-rust", &["whimbrel-sdk"]),
     // It wraps the in-memory adapter, so that what misbehaves is a whole adapter.
     ("whimbrel-misbehaving-adapter", &["whimbrel-in-memory", "whimbrel-sdk"]),

@@ -1,0 +1,5 @@
+//! The `pubsub.kafka` adapter: topics are Kafka topics, groups are consumer groups, a key's order is its partition's.
+
+mod cluster;
+mod config;
+mod records;
