@@ -2,4 +2,8 @@
 
 mod cluster;
 mod config;
+mod consume;
+mod failure;
+mod group;
+mod health;
 mod records;
