@@ -64,7 +64,8 @@ pub(crate) enum To {
 pub(crate) enum Lane {
     Main,
     Fetch,
-    Group,
+    /// Of one membership: a join waits for the whole group, and no other group's heartbeats may wait with it.
+    Group(u32),
 }
 
 /// Why there is no answer.
@@ -134,7 +135,10 @@ impl Cluster {
             let seeds = self.settings.brokers.clone();
             let contact = async {
                 self.one_of(&seeds, patience).await?;
-                let answer = self.ask_metadata(None, patience.max(self.settings.read_wait)).await.map_err(CallError::harmless)?;
+                let answer = self
+                    .ask_metadata(None, patience.max(self.settings.read_wait))
+                    .await
+                    .map_err(CallError::harmless)?;
                 self.map.borrow_mut().learn_brokers(&answer);
                 let advertised: Vec<Address> = self.map.borrow().brokers.values().cloned().collect();
                 self.one_of(&advertised, patience).await
@@ -323,7 +327,8 @@ impl Cluster {
         if let Some(address) = known {
             return Ok(address);
         }
-        let answer = Box::pin(self.ask_metadata(None, patience)).await.map_err(|error| Miss::Unreached(error.harmless()))?;
+        let answer =
+            Box::pin(self.ask_metadata(None, patience)).await.map_err(|error| Miss::Unreached(error.harmless()))?;
         self.map.borrow_mut().learn_brokers(&answer);
         let known = self.map.borrow().brokers.get(&id).cloned();
         known.ok_or_else(|| Miss::Unreached(Failure::Transient(format!("broker {id} is not in the cluster now"))))
@@ -411,9 +416,15 @@ impl Cluster {
     async fn ask_metadata(&self, topic: Option<&str>, patience: Duration) -> Result<MetadataResponse, CallError> {
         let name = |topic: &str| TopicName(StrBytes::from_string(topic.to_owned()));
         let topics = topic.map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
-        let request =
-            MetadataRequest::default().with_topics(Some(topics.into_iter().collect())).with_allow_auto_topic_creation(true);
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.into_iter().collect()))
+            .with_allow_auto_topic_creation(true);
         self.call(&To::Any, Lane::Main, request, patience).await
+    }
+
+    /// A membership has ended: its connections are not needed any more.
+    pub(crate) fn hang_up(&self, lane: Lane) {
+        self.slots.end(lane);
     }
 
     /// What is known about whom to ask is wrong: look it up again.

@@ -132,6 +132,19 @@ impl Slots {
         }
     }
 
+    /// Ends the connections of one use.
+    pub(super) fn end(&self, lane: Lane) {
+        self.slots.borrow_mut().retain(|(_, other), slot| {
+            if *other != lane {
+                return true;
+            }
+            if let Some(link) = slot.link.take() {
+                link.end("");
+            }
+            false
+        });
+    }
+
     /// Ends all connections.
     pub(super) fn close(&self) {
         for slot in self.slots.borrow().values() {

@@ -9,6 +9,8 @@ mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config;
+
 /// Partitions by topic, in their order.
 pub(crate) type Topics = BTreeMap<String, Vec<i32>>;
 
@@ -79,6 +81,17 @@ impl Strategy {
         }
         plan.values_mut().flat_map(BTreeMap::values_mut).for_each(|partitions| partitions.sort_unstable());
         plan
+    }
+}
+
+impl From<config::Strategy> for Strategy {
+    fn from(chosen: config::Strategy) -> Self {
+        match chosen {
+            config::Strategy::CooperativeSticky => Self::CooperativeSticky,
+            config::Strategy::Range => Self::Range,
+            config::Strategy::RoundRobin => Self::RoundRobin,
+            config::Strategy::Sticky => Self::Sticky,
+        }
     }
 }
 

@@ -60,8 +60,19 @@ fn what_vanished_since_the_note_is_no_hole() {
 fn nonsense_is_no_note() {
     let check = |note: &str| assert_eq!(Window::at(6, note), Window::at(6, ""), "{note}");
     for note in [
-        "", "w1:", "w1:1", "w1:1,2,3", "w1:0,1", "w1:-1,1", "w1:1,x", "w2:1,1", "w1:1,9223372036854775807",
-        "w1:9223372036854775807,1", "w1:1000000,1", "w1:1,1000000,1,1000000", "metadata of somebody else",
+        "",
+        "w1:",
+        "w1:1",
+        "w1:1,2,3",
+        "w1:0,1",
+        "w1:-1,1",
+        "w1:1,x",
+        "w2:1,1",
+        "w1:1,9223372036854775807",
+        "w1:9223372036854775807,1",
+        "w1:1000000,1",
+        "w1:1,1000000,1,1000000",
+        "metadata of somebody else",
     ] {
         check(note);
     }
