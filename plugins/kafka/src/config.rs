@@ -162,7 +162,8 @@ impl Settings {
             brokers: brokers(&properties)?,
             tls,
             sasl,
-            client_id: given(&properties, "clientID").unwrap_or_else(|| if dapr { "sarama" } else { "whimbrel" }.into()),
+            client_id: given(&properties, "clientID")
+                .unwrap_or_else(|| if dapr { "sarama" } else { "whimbrel" }.into()),
             initial_offset: initial_offset(&properties)?,
             max_message_bytes: match bounded(&properties, "maxMessageBytes", 0, 0, BATCH_BYTES_MAX)? {
                 0 => BATCH_BYTES,
@@ -182,7 +183,11 @@ impl Settings {
             read_wait: wait(&properties, "readTimeout", Duration::from_secs(if dapr { 30 } else { 10 }))?,
             acks: acks(&properties)?,
             codec: codec(&properties)?,
-            strategy: strategy(&properties)?.unwrap_or(if dapr { Strategy::Range } else { Strategy::CooperativeSticky }),
+            strategy: strategy(&properties)?.unwrap_or(if dapr {
+                Strategy::Range
+            } else {
+                Strategy::CooperativeSticky
+            }),
             partitioner: if dapr { Partitioner::Fnv1a } else { Partitioner::Murmur2 },
             escape_headers: properties.switch("escapeHeaders", false)?,
             exclude_headers: exclude_headers(&properties)?,
@@ -202,13 +207,7 @@ fn given(properties: &Properties<'_>, name: &str) -> Option<String> {
     properties.text(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn bounded(
-    properties: &Properties<'_>,
-    name: &str,
-    default: usize,
-    min: usize,
-    max: usize,
-) -> Result<usize, Failure> {
+fn bounded(properties: &Properties<'_>, name: &str, default: usize, min: usize, max: usize) -> Result<usize, Failure> {
     let number = properties.number(name, default)?;
     if (min..=max).contains(&number) { Ok(number) } else { Err(invalid(name, &format!("must be {min} to {max}"))) }
 }
@@ -382,7 +381,8 @@ fn security(properties: &Properties<'_>) -> Result<(Option<Sasl>, Option<Tls>), 
 }
 
 fn sasl(properties: &Properties<'_>) -> Result<Sasl, Failure> {
-    let required = |name| given(properties, name).ok_or_else(|| invalid(name, "is required where authType is password"));
+    let required =
+        |name| given(properties, name).ok_or_else(|| invalid(name, "is required where authType is password"));
     let words = [
         ("PLAINTEXT", Mechanism::Plain),
         ("PLAIN", Mechanism::Plain),

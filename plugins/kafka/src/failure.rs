@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn names() {
-        for (name, sound) in [("orders", true), ("a.b_c-9", true), ("", false), ("..", false), ("a b", false), ("ü", false)]
+        for (name, sound) in
+            [("orders", true), ("a.b_c-9", true), ("", false), ("..", false), ("a b", false), ("ü", false)]
         {
             assert_eq!(check_name(name).is_ok(), sound, "{name:?}");
         }
@@ -126,7 +127,10 @@ mod tests {
             let failure = of_topic(error, "orders");
             assert!(expected(&failure), "{error}: {failure:?}");
         };
-        check(ResponseError::UnknownTopicOrPartition, |f| matches!(f, Failure::Invalid(text) if text.contains("orders")));
+        check(
+            ResponseError::UnknownTopicOrPartition,
+            |f| matches!(f, Failure::Invalid(text) if text.contains("orders")),
+        );
         check(ResponseError::InvalidTopicException, |f| matches!(f, Failure::Invalid(_)));
         check(ResponseError::TopicAuthorizationFailed, |f| matches!(f, Failure::Unauthorized(_)));
         check(ResponseError::NotEnoughReplicas, |f| matches!(f, Failure::Transient(_)));

@@ -70,7 +70,9 @@ fn of_net(error: NetError) -> Failure {
              whimbrel.dev/network, or mend the brokers' advertised.listeners"
                 .to_owned(),
         ),
-        NetError::Tls(text) => Failure::Transient(format!("TLS: {text} (metadata caCert, clientCert, skipVerify, disableTls)")),
+        NetError::Tls(text) => {
+            Failure::Transient(format!("TLS: {text} (metadata caCert, clientCert, skipVerify, disableTls)"))
+        }
         other => Failure::Transient(other.to_string()),
     }
 }
@@ -164,7 +166,9 @@ impl Greeting {
         self.writer.write_all(bytes).await.map_err(broken)?;
         loop {
             // Whoever says such things is no Kafka, and will not become one.
-            if let Some(answer) = self.frames.next().map_err(|who| Failure::Invalid(format!("metadata brokers: {who}")))? {
+            if let Some(answer) =
+                self.frames.next().map_err(|who| Failure::Invalid(format!("metadata brokers: {who}")))?
+            {
                 let ours = frame::correlation(&answer) == Some(self.asked);
                 let other = || Failure::Transient("what answers there does not speak Kafka's protocol".to_owned());
                 return if ours { Ok(answer) } else { Err(other()) };

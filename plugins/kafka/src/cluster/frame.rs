@@ -122,7 +122,9 @@ fn stranger(bytes: &[u8]) -> &'static str {
         [b'H', b'T', b'T', b'P', ..] => "an HTTP server answers there, not Kafka",
         [0x15 | 0x16, 3, ..] => "the broker speaks TLS there: give caCert, or use a listener without TLS",
         [b'-' | b'+', letter, ..] if letter.is_ascii_alphabetic() => "a Redis server answers there, not Kafka",
-        _ => "what answers there does not speak Kafka's protocol, or says more at once than maxMessageBytes has room for",
+        _ => {
+            "what answers there does not speak Kafka's protocol, or says more at once than maxMessageBytes has room for"
+        }
     }
 }
 

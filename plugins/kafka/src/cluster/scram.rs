@@ -64,7 +64,11 @@ impl Scram {
         let salt = field("s=").and_then(|salt| BASE64.decode(salt).ok()).ok_or_else(broken)?;
         let rounds: u32 = field("i=").and_then(|rounds| rounds.parse().ok()).ok_or_else(broken)?;
         if !ROUNDS.contains(&rounds) {
-            return Err(format!("it asks for {rounds} rounds of SCRAM; {} to {} will do", ROUNDS.start(), ROUNDS.end()));
+            return Err(format!(
+                "it asks for {rounds} rounds of SCRAM; {} to {} will do",
+                ROUNDS.start(),
+                ROUNDS.end()
+            ));
         }
         let unproven = format!("c={},r={nonce}", BASE64.encode(HEADER));
         let signed = format!("{},{server_first},{unproven}", self.first_bare);
@@ -85,7 +89,10 @@ impl Scram {
         let signature = server_final.strip_prefix("v=").and_then(|signature| BASE64.decode(signature.trim_end()).ok());
         match signature {
             Some(given) if bool::from(given.ct_eq(&self.signature)) && !given.is_empty() => Ok(()),
-            _ => Err("it does not prove that it knows the password itself: do metadata brokers name the right one?".into()),
+            _ => {
+                Err("it does not prove that it knows the password itself: do metadata brokers name the right one?"
+                    .into())
+            }
         }
     }
 }

@@ -28,8 +28,10 @@ impl Versions {
     pub(crate) fn read(mut body: Bytes) -> Option<Self> {
         const ENTRY_BYTES: usize = 6;
         let (error, count) = (body.try_get_i16().ok()?, body.try_get_i32().ok()?);
-        let sound = error == 0 && usize::try_from(count).is_ok_and(|count| body.len() == count.saturating_mul(ENTRY_BYTES));
-        let entries = body.chunks_exact(ENTRY_BYTES).map(|mut entry| (entry.get_i16(), (entry.get_i16(), entry.get_i16())));
+        let sound =
+            error == 0 && usize::try_from(count).is_ok_and(|count| body.len() == count.saturating_mul(ENTRY_BYTES));
+        let entries =
+            body.chunks_exact(ENTRY_BYTES).map(|mut entry| (entry.get_i16(), (entry.get_i16(), entry.get_i16())));
         (sound && count > 0).then(|| Self(entries.collect()))
     }
 

@@ -8,13 +8,16 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::codec;
 use crate::config::Codec;
 
+/// Bytes of a batch before its records.
+pub(crate) const BATCH_HEADER_BYTES: usize = 61;
+
 /// Where the fields of a batch's header are.
 const LENGTH_AT: usize = 8;
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const PRODUCER_AT: usize = 43;
-const RECORDS_AT: usize = 61;
+const RECORDS_AT: usize = BATCH_HEADER_BYTES;
 
 /// The length counts from here.
 const LENGTH_FROM: usize = 12;
@@ -103,7 +106,7 @@ pub(crate) fn encode(records: &[Record], codec: Codec) -> Result<Batch, String> 
     let last = records.iter().map(|record| record.timestamp).max().unwrap_or(first);
     let too_large = |_| "too large for a record batch".to_owned();
     let count = i32::try_from(records.len()).map_err(too_large)?;
-    let mut body = BytesMut::with_capacity(RECORDS_AT + records.iter().map(size).sum::<usize>());
+    let mut body = BytesMut::with_capacity(RECORDS_AT + records.iter().map(record_size).sum::<usize>());
     body.put_bytes(0, RECORDS_AT);
     for (delta, record) in (0..).zip(records) {
         put_record(&mut body, record, delta, record.timestamp - first);
@@ -133,7 +136,7 @@ pub(crate) fn encode(records: &[Record], codec: Codec) -> Result<Batch, String> 
 }
 
 /// At most so many bytes does a record take in a batch.
-pub(crate) fn size(record: &Record) -> usize {
+pub(crate) fn record_size(record: &Record) -> usize {
     const LENGTHS: usize = 32;
     const HEADER_LENGTHS: usize = 10;
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);

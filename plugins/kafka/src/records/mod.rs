@@ -10,5 +10,5 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::{Batch, Fetched, Record, Stamp, encode, read};
+pub(crate) use batch::{BATCH_HEADER_BYTES, Batch, Record, Stamp, encode, read, record_size};
 pub(crate) use message::{to_delivery_message, to_record};

@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use kafka_protocol::records as oracle;
 use whimbrel_sdk::{Config, Message, Property};
 
+use super::batch::Fetched;
 use super::*;
 use crate::config::{Codec, Settings};
 

@@ -1,0 +1,1 @@
+//! What is under way, through every answer there is.
