@@ -18,7 +18,7 @@ use whimbrel::pubsub::{
 use whimbrel::resources::{HandlerLimits, Origin, Policies, Subscription as Declared};
 use whimbrel::wasm::{HandlerSettings, Loader, Plugin, start_handler};
 
-use crate::redis_publish::{component, sandboxed};
+use crate::adapters::sandbox;
 use crate::redis_server::RedisServer;
 use crate::{cpu, load, table};
 
@@ -127,9 +127,12 @@ async fn run(redis: bool, component_handler: bool, port: u16) -> [f64; 3] {
 }
 
 async fn broker(redis: bool, port: u16) -> (Loader, Broker) {
-    let properties =
-        if redis { vec![("redisHost", format!("127.0.0.1:{port}"))] } else { vec![("mode", "queue".to_owned())] };
-    sandboxed(if redis { "pubsub.redis" } else { "pubsub.in-memory" }, &properties, port, 512).await
+    let (kind, name, value) = if redis {
+        ("pubsub.redis", "redisHost", format!("127.0.0.1:{port}"))
+    } else {
+        ("pubsub.in-memory", "mode", "queue".to_owned())
+    };
+    sandbox::open(kind, &[(name.to_owned(), value)], 512).await
 }
 
 fn caller(app_id: &str) -> Caller {
@@ -139,7 +142,7 @@ fn caller(app_id: &str) -> Caller {
 async fn subscribe(topology: &Arc<ArcSwap<Topology>>, topic: String, group: &str, handler: Handler) {
     let declared = Declared {
         name: String::new(),
-        pubsub: component().name,
+        pubsub: sandbox::component().name,
         topic,
         default_route: Some(String::new()),
         dead_letter_topic: None,

@@ -12,14 +12,13 @@
     reason = "a measurement stops at the first surprise, and prints"
 )]
 
+mod adapters;
 mod bare;
 mod cpu;
 mod handler;
 mod http;
 mod idle;
 mod load;
-mod native;
-mod redis_publish;
 mod redis_server;
 mod table;
 
@@ -34,7 +33,7 @@ fn main() {
         }
         Some("bare") => bare::serve(),
         Some("handle") => handler::child(&arguments[2..]),
-        Some("publish") => redis_publish::child(&arguments[2..]),
+        Some("adapter") => adapters::child(&arguments[2..]),
         section => measure(section.filter(|section| !section.starts_with('-'))),
     }
 }
@@ -44,8 +43,10 @@ fn measure(section: Option<&str>) {
     if wanted("http") {
         http::measure();
     }
-    if wanted("redis") {
-        redis_publish::measure();
+    for (name, ..) in adapters::KINDS {
+        if wanted(name) || section == Some("adapters") {
+            adapters::measure(name);
+        }
     }
     if wanted("handler") {
         handler::measure();

@@ -12,13 +12,12 @@ pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod plugin;
-pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod resource;
-mod scale;
 mod scene;
 mod wait;
 
 pub(crate) use host::whimbrel;
 pub(crate) use scene::{Test, run, run_within};
 pub(crate) use wait::{until, until_within};
+pub(crate) use whimbrel_conform::{proxy, scale};

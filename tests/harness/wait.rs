@@ -1,41 +1,23 @@
-//! Waiting for a condition, never for a time to pass. Called by everything here.
+//! The kit's waiting, with the errors of the tests. Called by everything here.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use tokio::time::Instant;
-
-/// How long anything that a healthy machine does at once may take before a test gives up on it.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
-
-/// How long between two looks at a condition that cannot be waited on.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+use anyhow::Result;
+use whimbrel_conform::wait;
+pub(crate) use whimbrel_conform::wait::WAIT_MAX;
 
 /// Waits until the probe has something, for at most [`WAIT_MAX`].
 ///
 /// # Errors
 /// `what` did not happen in time.
 pub(crate) async fn until<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
-    until_within(WAIT_MAX, what, probe).await
+    Ok(wait::until(what, probe).await?)
 }
 
 /// Waits until the probe has something, for at most `bound`.
 ///
 /// # Errors
 /// `what` did not happen in time.
-pub(crate) async fn until_within<T>(
-    bound: Duration,
-    what: &str,
-    mut probe: impl AsyncFnMut() -> Option<T>,
-) -> Result<T> {
-    let give_up = Instant::now() + bound;
-    loop {
-        if let Some(found) = probe().await {
-            return Ok(found);
-        }
-        if Instant::now() >= give_up {
-            bail!("waited {bound:?} in vain for: {what}");
-        }
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-    }
+pub(crate) async fn until_within<T>(bound: Duration, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    Ok(wait::until_within(bound, what, probe).await?)
 }

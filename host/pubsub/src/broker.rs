@@ -56,6 +56,24 @@ pub struct Features {
     pub max_message_bytes: u64,
 }
 
+impl Features {
+    /// The abilities it has, by the names that `plugin.yaml` and people know them by.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("durable", self.durable),
+            ("ttl", self.ttl),
+            ("ordering", self.ordering),
+            ("wildcards", self.wildcards),
+            ("delay", self.delay),
+            ("delivery-count", self.delivery_count),
+            ("groups", self.groups),
+            ("topic-flow", self.topic_flow),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+}
+
 /// One thing that is asked of a broker's worker.
 #[derive(Debug)]
 pub enum BrokerJob {
@@ -80,6 +98,15 @@ pub struct PublishJob {
     pub reply: oneshot::Sender<Vec<Result<(), BrokerError>>>,
 }
 
+/// Where a group that the broker does not know yet begins (wit `start-position`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartPosition {
+    /// At the oldest message the broker still has.
+    Earliest,
+    /// At what is published from now on.
+    Latest,
+}
+
 /// A subscription to open.
 #[derive(Debug)]
 pub struct SubscribeJob {
@@ -89,6 +116,8 @@ pub struct SubscribeJob {
     pub group: String,
     /// Deliveries that may be unsettled, what the adapter fetched ahead included. At least 1.
     pub max_unsettled: u32,
+    /// Where a group that the broker does not know yet begins; none: as the adapter has it.
+    pub start: Option<StartPosition>,
     /// The subscription's own metadata.
     pub metadata: Metadata,
     /// The live subscription.
@@ -143,6 +172,8 @@ pub enum FeedJob {
     },
     /// Stop fetching; what was fetched still comes. Answered when nothing more will be fetched.
     Pause(oneshot::Sender<()>),
+    /// Fetch again. Answered when the adapter knows.
+    Resume(oneshot::Sender<()>),
     /// End the subscription; what is unsettled stays with the broker. Answered when it has ended.
     Stop(oneshot::Sender<()>),
 }
@@ -198,12 +229,23 @@ impl Broker {
         topic: Arc<str>,
         group: String,
         max_unsettled: u32,
+        start: Option<StartPosition>,
         metadata: Metadata,
     ) -> Result<Feed, BrokerError> {
         let (reply, feed) = oneshot::channel();
-        let job = SubscribeJob { topic, group, max_unsettled, metadata, reply };
+        let job = SubscribeJob { topic, group, max_unsettled, start, metadata, reply };
         self.jobs.send(BrokerJob::Subscribe(job)).await.map_err(|_| BrokerError::Closed)?;
         feed.await.unwrap_or_else(|_| Err(BrokerError::Transient("the adapter was lost before it answered".into())))
+    }
+
+    /// Asks the broker for a sign of life. Who calls brings the bound.
+    ///
+    /// # Errors
+    /// What the adapter answered, or [`BrokerError::Closed`] when its worker is gone for good.
+    pub async fn ping(&self) -> Result<(), BrokerError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(BrokerJob::Ping(reply)).await.map_err(|_| BrokerError::Closed)?;
+        answer.await.unwrap_or_else(|_| Err(BrokerError::Transient("the adapter was lost before it answered".into())))
     }
 
     /// Closes the connection in good order. Returns when it is closed, at once if its worker is gone already.

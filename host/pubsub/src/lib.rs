@@ -29,7 +29,8 @@ mod steps;
 mod topology;
 
 pub use broker::{
-    Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, SubscribeJob, Verdict,
+    Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, StartPosition, SubscribeJob,
+    Verdict,
 };
 pub use deliver::deliver;
 pub use delivery::{Delivery, Disposition, Reason};

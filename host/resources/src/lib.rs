@@ -4,6 +4,7 @@
 //! names a YAML parser.
 
 mod address;
+mod conformance;
 mod duration;
 mod folder;
 mod load;
@@ -16,6 +17,7 @@ mod scopes;
 mod snapshot;
 mod yaml;
 
+pub use conformance::{Command, Conformance, Exception, conformance};
 pub use duration::{duration, duration_or_millis, go_duration};
 pub use load::load;
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};

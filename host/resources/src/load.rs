@@ -39,7 +39,7 @@ enum Kind {
     Subscription(subscription::Version),
     Resiliency,
     Handler,
-    /// Of Dapr's, without meaning here.
+    /// Of Dapr's, without meaning here, or for the conformance kit.
     Ignored,
     Unknown,
 }
@@ -54,7 +54,9 @@ impl Kind {
             ("dapr.io/v2alpha1", "Subscription") => Self::Subscription(subscription::Version::V2Alpha1),
             ("dapr.io/v1alpha1", "Resiliency") => Self::Resiliency,
             ("whimbrel.dev/v1alpha1", "Handler") => Self::Handler,
-            ("dapr.io/v1alpha1", "Configuration" | "HTTPEndpoint") => Self::Ignored,
+            ("dapr.io/v1alpha1", "Configuration" | "HTTPEndpoint") | ("whimbrel.dev/v1alpha1", "Conformance") => {
+                Self::Ignored
+            }
             _ => Self::Unknown,
         }
     }

@@ -13,7 +13,7 @@ use crate::problem::{Position, Problem, Problems, Severity};
 use crate::snapshot::Component;
 use crate::yaml;
 
-const ROOT_KEYS: [&str; 5] = ["type", "version", "title", "features", "metadata"];
+const ROOT_KEYS: [&str; 7] = ["type", "version", "title", "features", "guarantees", "limits", "metadata"];
 const FIELD_KEYS: [&str; 9] =
     ["name", "type", "required", "default", "sensitive", "example", "values", "address", "description"];
 
@@ -31,6 +31,10 @@ pub struct PluginManifest {
     pub title: String,
     /// `features`: what it declares to be able to do.
     pub features: Vec<String>,
+    /// `guarantees`: what its users can rely on, a sentence or two each.
+    pub guarantees: Vec<String>,
+    /// `limits`: what it does not do, and how far it goes.
+    pub limits: Vec<String>,
     /// `metadata`: the settings it takes, in order.
     pub fields: Vec<Field>,
 }
@@ -246,6 +250,8 @@ fn read(root: &Place<'_>, problems: &mut Vec<Problem>) -> Option<PluginManifest>
         version: root.filled("version", problems).unwrap_or("v1").trim().to_owned(),
         title: root.text("title", problems).unwrap_or_default().to_owned(),
         features: root.texts("features", problems),
+        guarantees: root.texts("guarantees", problems),
+        limits: root.texts("limits", problems),
         fields,
     };
     check_ports(root, &manifest, problems);

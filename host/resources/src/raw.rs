@@ -4,6 +4,7 @@
 //! Absent on purpose: Dapr's `Configuration` and `HTTPEndpoint`, which have no meaning here.
 
 pub(crate) mod component;
+pub(crate) mod conformance;
 pub(crate) mod handler;
 pub(crate) mod resiliency;
 pub(crate) mod subscription;

@@ -106,6 +106,52 @@ impl std::fmt::Display for BrokerState {
     }
 }
 
+/// A compiled adapter, of which any number may run.
+#[derive(Clone)]
+pub struct Adapter {
+    engines: Engines,
+    pre: BrokerAdapterPre<State>,
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adapter").finish_non_exhaustive()
+    }
+}
+
+impl Adapter {
+    /// Compiles a plugin, or takes its code from the cache, and checks that it is an adapter.
+    ///
+    /// # Errors
+    /// The file is none.
+    pub fn load(loader: &Loader, plugin: &Plugin) -> Result<Self, LoadError> {
+        Ok(Self { engines: loader.engines().clone(), pre: prepare(loader, plugin)? })
+    }
+
+    /// Starts a supervisor, which ends when the broker is closed. That the adapter does not open shows in its state.
+    #[must_use]
+    pub fn start(
+        &self,
+        broker: &Broker,
+        queue: mpsc::Receiver<BrokerJob>,
+        settings: BrokerSettings,
+    ) -> watch::Receiver<BrokerState> {
+        let (state, watched) = watch::channel(BrokerState::Starting);
+        let supervisor = Supervisor {
+            engines: self.engines.clone(),
+            pre: self.pre.clone(),
+            features: Arc::clone(&broker.features),
+            grants: Arc::new(settings.grants.clone()),
+            log: PluginLog::new(&settings.name),
+            settings,
+            state: Arc::new(state),
+            lost: VecDeque::new(),
+        };
+        tokio::spawn(supervisor.run(queue));
+        watched
+    }
+}
+
 /// Loads an adapter and starts its supervisor, which ends when the broker is closed.
 ///
 /// # Errors
@@ -117,20 +163,7 @@ pub fn start_broker(
     queue: mpsc::Receiver<BrokerJob>,
     settings: BrokerSettings,
 ) -> Result<watch::Receiver<BrokerState>, LoadError> {
-    let pre = prepare(loader, plugin)?;
-    let (state, watched) = watch::channel(BrokerState::Starting);
-    let supervisor = Supervisor {
-        engines: loader.engines().clone(),
-        pre,
-        features: Arc::clone(&broker.features),
-        grants: Arc::new(settings.grants.clone()),
-        log: PluginLog::new(&settings.name),
-        settings,
-        state: Arc::new(state),
-        lost: VecDeque::new(),
-    };
-    tokio::spawn(supervisor.run(queue));
-    Ok(watched)
+    Ok(Adapter::load(loader, plugin)?.start(broker, queue, settings))
 }
 
 /// Compiles the component and checks its imports and exports against the world.

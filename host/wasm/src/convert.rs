@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use whimbrel_pubsub::{Arrived, BrokerError, Features, Message, SettleError, Verdict};
+use whimbrel_pubsub::{Arrived, BrokerError, Features, Message, SettleError, StartPosition, Verdict};
 
 use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
 use crate::bindings::adapter::whimbrel::pubsub::types;
@@ -30,6 +30,13 @@ pub(crate) fn arrived(delivery: wit::Delivery) -> Arrived {
         metadata: message.metadata,
     };
     Arrived { token, id, message, count }
+}
+
+pub(crate) fn start(start: StartPosition) -> wit::StartPosition {
+    match start {
+        StartPosition::Earliest => wit::StartPosition::Earliest,
+        StartPosition::Latest => wit::StartPosition::Latest,
+    }
 }
 
 pub(crate) fn settlement(token: u64, verdict: Verdict) -> wit::Settlement {

@@ -49,10 +49,11 @@ pub(crate) async fn subscribe(
     job: SubscribeJob,
     topic_flow: bool,
 ) -> wasmtime::Result<()> {
-    let SubscribeJob { topic, group, max_unsettled, metadata, reply } = job;
+    let SubscribeJob { topic, group, max_unsettled, start, metadata, reply } = job;
     // Where publishers wait for the settlement, none lingers.
     let enough = if topic_flow { 1 } else { (max_unsettled / LINGER_CREDIT_PART).max(1) as usize };
-    let options = wit::SubscribeOptions { max_unsettled: max_unsettled.max(1), start: None, metadata };
+    let options =
+        wit::SubscribeOptions { max_unsettled: max_unsettled.max(1), start: start.map(convert::start), metadata };
     let calls = guest.whimbrel_pubsub_broker().connection();
     let opening = calls.call_subscribe(store, connection, topic.as_ref().to_owned(), group, options);
     let opened = match tokio::time::timeout(SUBSCRIBE_WAIT, opening).await {
@@ -124,6 +125,10 @@ async fn serve(
             match order {
                 FeedJob::Pause(reply) => {
                     bounded(calls.call_pause(store, subscription), "a pause call").await?;
+                    reply.send(()).ok();
+                }
+                FeedJob::Resume(reply) => {
+                    bounded(calls.call_resume(store, subscription), "a resume call").await?;
                     reply.send(()).ok();
                 }
                 FeedJob::Stop(reply) => {

@@ -21,7 +21,7 @@ mod stream;
 mod tls;
 mod worker;
 
-pub use broker::{BrokerSettings, BrokerState, start_broker};
+pub use broker::{Adapter, BrokerSettings, BrokerState, start_broker};
 pub use engine::Engines;
 pub use error::LoadError;
 pub use grants::Grants;

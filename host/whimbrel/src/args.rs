@@ -24,6 +24,34 @@ pub enum Command {
     /// Shows plugins: which there are, and what one is, takes and could reach.
     #[command(subcommand)]
     Plugins(PluginsCommand),
+    /// Judges an adapter against a live broker: which promises of the contract it keeps.
+    Conform(ConformArguments),
+}
+
+/// The flags of `whimbrel conform`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConformArguments {
+    /// The adapter, a `.wasm` file.
+    pub plugin: PathBuf,
+    /// A file with two documents: the `Component` as users write it, and a `Conformance` that says how to reach, start
+    /// and stop its broker.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Also the checks that break the network, the broker and its clients. They take minutes.
+    #[arg(long)]
+    pub faults: bool,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
+    /// Only these checks: ids such as B9, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// What the faults are drawn with, to repeat a run: the report tells it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What the host and the adapter log, on the standard error: off, error, warn, info, debug. Checks make things fail.
+    #[arg(long, default_value = "off")]
+    pub log_level: String,
 }
 
 /// What can be asked about plugins.
@@ -31,6 +59,14 @@ pub enum Command {
 pub enum PluginsCommand {
     /// Lists the adapters that resources can name, where each was found, and which hide others.
     List {
+        /// A folder with plugins, looked in first. May be given several times.
+        #[arg(long)]
+        plugins: Vec<PathBuf>,
+    },
+    /// Prints an adapter's reference page (Markdown), made from its plugin.yaml.
+    Page {
+        /// A `.wasm` file, a `plugin.yaml`, or a type such as pubsub.redis.
+        plugin: PathBuf,
         /// A folder with plugins, looked in first. May be given several times.
         #[arg(long)]
         plugins: Vec<PathBuf>,

@@ -1,5 +1,5 @@
 //! `whimbrel plugins`: which adapters there are, and what one plugin is, takes and could reach. Looks at files only: nothing
-//! is compiled or run.
+//! is compiled or run. The reference page is `page`'s.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -7,11 +7,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use whimbrel_resources::{Field, FieldType, PluginManifest};
+use whimbrel_resources::{Field, PluginManifest};
 use whimbrel_wasm::{Interfaces, Plugin};
 
 use crate::args::PluginsCommand;
 use crate::error::Exit;
+use crate::page;
 use crate::plugins::Search;
 
 /// What an import gives to a plugin, by how its name begins.
@@ -33,6 +34,7 @@ pub(crate) fn answer(asked: &PluginsCommand) -> Exit {
     let answer = match asked {
         PluginsCommand::List { plugins } => Ok(list(&Search::new(plugins))),
         PluginsCommand::Inspect { plugin, plugins } => inspect(plugin, &Search::new(plugins)),
+        PluginsCommand::Page { plugin, plugins } => reference(plugin, &Search::new(plugins)),
     };
     match answer {
         // Whoever reads may have seen enough: a closed pipe is no failure.
@@ -66,11 +68,26 @@ fn list(search: &Search) -> String {
 }
 
 /// A file, or the first plugin of a type.
+fn plugin(asked: &Path, search: &Search) -> Result<Plugin> {
+    match asked.to_str() {
+        Some(kind) if !asked.exists() && kind.starts_with("pubsub.") => search.of_type(kind),
+        _ => Ok(Plugin::read(asked)?),
+    }
+}
+
+/// The reference page of a plugin, or of a description that has none yet.
+fn reference(asked: &Path, search: &Search) -> Result<String> {
+    if asked.extension().is_some_and(|extension| extension == "yaml") {
+        let text = std::fs::read_to_string(asked).with_context(|| asked.display().to_string())?;
+        return Ok(page::page(&PluginManifest::parse(&text, asked)?));
+    }
+    let plugin = plugin(asked, search)?;
+    let manifest = manifest(&plugin)?.context("it is not described: there is no plugin.yaml in it or beside it")?;
+    Ok(page::page(&manifest))
+}
+
 fn inspect(asked: &Path, search: &Search) -> Result<String> {
-    let plugin = match asked.to_str() {
-        Some(kind) if !asked.exists() && kind.starts_with("pubsub.") => search.of_type(kind)?,
-        _ => Plugin::read(asked)?,
-    };
+    let plugin = plugin(asked, search)?;
     let Interfaces { imports, exports } = plugin.interfaces()?;
     let mut text = format!("file      {}, {} bytes\n", plugin.path.display(), plugin.bytes.len());
     let role = |name: &String| {
@@ -104,18 +121,13 @@ fn manifest(plugin: &Plugin) -> Result<Option<PluginManifest>> {
 fn describe(text: &mut String, manifest: &PluginManifest) {
     writeln!(text, "type      {}/{}: {}", manifest.kind, manifest.version, manifest.title).ok();
     writeln!(text, "features  {}", manifest.features.join(", ")).ok();
+    lines(text, "keeps", manifest.guarantees.iter().cloned());
+    lines(text, "limits", manifest.limits.iter().cloned());
     lines(text, "settings", manifest.fields.iter().map(setting));
 }
 
 fn setting(field: &Field) -> String {
-    let kind = match &field.kind {
-        FieldType::String => "string".to_owned(),
-        FieldType::Number => "number".to_owned(),
-        FieldType::Bool => "bool".to_owned(),
-        FieldType::Duration => "duration".to_owned(),
-        FieldType::Enum(values) => values.join("|"),
-    };
-    let mut marks = vec![kind];
+    let mut marks = vec![page::kind(field)];
     marks.extend(field.required.then(|| "required".to_owned()));
     marks.extend(field.sensitive.then(|| "secret".to_owned()));
     marks.extend(field.default.as_ref().map(|default| format!("default {default}")));

@@ -3,8 +3,10 @@
 pub mod args;
 mod brokers;
 mod catalog;
+mod conform;
 mod error;
 mod handlers;
+mod page;
 mod plugins;
 mod run;
 mod stop;
@@ -35,6 +37,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     let run = match parsed.command {
         args::Command::Run(run) => run,
         args::Command::Plugins(asked) => return catalog::answer(&asked),
+        args::Command::Conform(asked) => return conform::answer(&asked),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();

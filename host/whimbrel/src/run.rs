@@ -257,7 +257,7 @@ fn instance_name() -> String {
 }
 
 /// Where compiled code is kept: `WHIMBREL_CACHE`, else the user's cache folder. Without either, nowhere.
-fn cache_folder() -> Option<PathBuf> {
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     if let Some(folder) = env::var_os("WHIMBREL_CACHE") {
         return Some(PathBuf::from(folder));
     }

@@ -12,13 +12,7 @@ use limit::{Limited, in_json, in_text};
 /// # Errors
 /// The level is none.
 pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
-    let level = match level.to_ascii_lowercase().as_str() {
-        "fatal" => "error".to_owned(),
-        level @ ("trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
-        other => anyhow::bail!("--log-level {other} is none of trace, debug, info, warn, error, fatal"),
-    };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},wasmtime=warn,hyper=warn")));
+    let filter = filter(level)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_ansi(false);
     // A second start in one process (tests of the library) keeps the first log.
     if json {
@@ -29,4 +23,25 @@ pub(crate) fn start(level: &str, json: bool) -> anyhow::Result<()> {
         log.event_format(lines).try_init().ok();
     }
     Ok(())
+}
+
+/// The same on the standard error, for a command whose answer goes to the standard output.
+///
+/// # Errors
+/// The level is none.
+pub(crate) fn start_quietly(level: &str) -> anyhow::Result<()> {
+    let lines = Limited::new(Format::default().with_target(false).with_ansi(false), in_text);
+    let log = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(std::io::stderr);
+    log.event_format(lines).try_init().ok();
+    Ok(())
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    let level = match level.to_ascii_lowercase().as_str() {
+        "fatal" => "error".to_owned(),
+        level @ ("off" | "trace" | "debug" | "info" | "warn" | "error") => level.to_owned(),
+        other => anyhow::bail!("--log-level {other} is none of trace, debug, info, warn, error, fatal"),
+    };
+    let default = || EnvFilter::new(if level == "off" { level } else { format!("{level},wasmtime=warn,hyper=warn") });
+    Ok(EnvFilter::try_from_default_env().unwrap_or_else(|_| default()))
 }

@@ -60,6 +60,8 @@ const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
 /// How long closing waits for the broker's last answers.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
+// Not where another component builds on this one: its exports would clash with that one's own.
+#[cfg(feature = "component")]
 whimbrel_sdk::export_adapter!(crate::Redis);
 
 /// One component's connection to Redis.

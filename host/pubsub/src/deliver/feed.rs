@@ -112,7 +112,7 @@ async fn open(context: &Context) -> Result<Feed, Unopened> {
         return Err(Unopened::Never("the scopes do not let this app subscribe to this topic".to_owned()));
     }
     let (topic, group) = (declared.topic.as_str().into(), context.subscription.group.clone());
-    let opening = broker.subscribe(topic, group, group::max_unsettled(declared), declared.metadata.clone());
+    let opening = broker.subscribe(topic, group, group::max_unsettled(declared), None, declared.metadata.clone());
     opening.await.map_err(Unopened::Failed)
 }
 

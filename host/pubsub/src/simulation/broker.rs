@@ -151,6 +151,10 @@ impl Live {
                         paused = true;
                         reply.send(()).ok();
                     }
+                    Some(FeedJob::Resume(reply)) => {
+                        paused = false;
+                        reply.send(()).ok();
+                    }
                     Some(FeedJob::Stop(reply)) => {
                         if !paused {
                             self.world.lock().violation("stopped without a pause before");

@@ -12,6 +12,12 @@ const REDIS: &str = "
 type: pubsub.Redis
 title: Redis Streams
 features: [durable, groups]
+guarantees:
+  - A confirmed message: kept.
+  - >-
+    Order is
+    not promised.
+limits: [One server.]
 metadata:
   - {name: redisHost, type: string, required: true, address: redisPort, example: 'localhost:6379'}
   - {name: redisPort, type: number, default: 6379}
@@ -162,4 +168,15 @@ fn nothing_panics() {
         }
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn guarantees_and_limits_are_sentences() {
+    let manifest = manifest();
+    assert_eq!(manifest.guarantees, ["A confirmed message: kept.", "Order is not promised."]);
+    assert_eq!(manifest.limits, ["One server."]);
+    let wrong =
+        PluginManifest::parse("type: pubsub.x\nlimits: [{one: two}]\nguarantee: []\n", Path::new("plugin.yaml"));
+    let wrong = wrong.expect_err("a map is no sentence").to_string();
+    assert!(wrong.contains("limits") && wrong.contains("guarantee"), "{wrong}");
 }

@@ -2,10 +2,6 @@
 //! Called by the host in tests that show that nobody else suffers. A trap takes the queues with it: they were memory.
 //! Absent on purpose: any code that publishes or delivers.
 
-// Compiled in a second time: as a dependency its exports would clash with ours.
-#[path = "../../../../plugins/in-memory/src/broker/mod.rs"]
-pub mod in_memory;
-
 mod faults;
 
 use std::cell::Cell;
@@ -13,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use faults::{Deed, Faults, Step};
-use in_memory::{InMemory, Live};
+use whimbrel_in_memory::{InMemory, Live};
 use whimbrel_sdk::{
     Adapter, Config, Delivery, DeliverySink, Failure, FeatureSet, Message, SettleFailure, Settlement, StatusSink,
     SubscribeOptions, Subscription, task,

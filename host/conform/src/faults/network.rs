@@ -1,0 +1,231 @@
+//! The network between adapter and broker breaks: connections cut at any byte and in any way, confirms lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use whimbrel_pubsub::BrokerError;
+
+use super::load::{Load, MESSAGE_BYTES, RECOVER_WAIT};
+use crate::check::{Check, Finding, Need, Tested, Wrong};
+use crate::ledger::Sheet;
+use crate::proxy::{Cut, Mode, Proxy, Toward};
+use crate::rig::{Instance, Rig};
+use crate::scale::scaled;
+use crate::wait::{until, until_within};
+
+/// Cuts at a random byte.
+const CUTS: u64 = 10;
+
+/// The farthest byte a cut falls on, from the moment it is asked for.
+const CUT_WITHIN_BYTES: u64 = 12_000;
+
+/// How long a black hole lasts at scale 1: longer than an impatient client waits.
+const BLACK_HOLE: Duration = Duration::from_secs(4);
+
+/// The longest black hole.
+const BLACK_HOLE_MAX: Duration = Duration::from_secs(60);
+
+/// Messages that get through between two faults.
+const MESSAGES_BETWEEN: u64 = 40;
+
+/// The least that must be in flight at the fault in the middle.
+const IN_FLIGHT_MEDIAN_MIN: u64 = 5;
+
+/// Publishes whose confirm is lost.
+const LOST_CONFIRMS: u64 = 4;
+
+/// Messages in each of them.
+const LOST_MESSAGES: u64 = 5;
+
+/// How long it may take until what was published is in the broker, its confirm held back.
+const STORED_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "S3",
+        title: "lives through cut, silent and half-open connections",
+        expects: "connections are reset and closed at random bytes, go silent, and are left half-open: everything the \
+                  broker has is delivered, within 30 s after each fault all goes on, and no connection is left behind",
+        cause: "a reader that treats a cut inside of a frame as a frame, a missing heartbeat or read timeout (a silent \
+                connection looks alive), or an old connection that is not closed when a new one is made",
+        read: "wit/README.md, \"The connection to the broker\"",
+        needs: &[Need::Shared],
+        bound: Some(Duration::from_secs(360)),
+        run: |rig| Box::pin(cuts(rig)),
+    },
+    Check {
+        id: "S4",
+        title: "never answers success for a confirm that was lost",
+        expects: "the broker stores a publish, its answers are thrown away and the connection is cut: the publish answers \
+                  `unknown`, never success, and not `transient` (the message is stored); published again it has \
+                  as many copies as it was tried, at most",
+        cause: "success answered when the request was written, or a cut that is mistaken for an answer",
+        read: "wit/README.md, \"What the failures mean\"",
+        needs: &[Need::Shared],
+        bound: Some(Duration::from_secs(180)),
+        run: |rig| Box::pin(lost_confirms(rig)),
+    },
+];
+
+async fn cuts(rig: &Rig) -> Tested {
+    let load = Load::new(rig).await?;
+    let proxy = rig.proxy().await?;
+    let instance = rig.instance_at("one", proxy.address()).await?;
+    let inbox = load.subscribe(&instance).await?;
+    let mut before = 0;
+    let account = load
+        .run(&instance, vec![(&instance, inbox)], async {
+            load.flows(MESSAGES_BETWEEN).await?;
+            before = proxy.counts().open;
+            is_used(before)?;
+            let mut random = fastrand::Rng::with_seed(rig.seed());
+            for n in 0..scaled(CUTS) {
+                strike(&load, &proxy, random_cut(&mut random, n)).await?;
+                load.recovers(&instance).await?;
+                load.flows(MESSAGES_BETWEEN).await?;
+            }
+            for n in 0..scaled(1) {
+                fall_silent(&load, &proxy, n).await?;
+                load.recovers(&instance).await?;
+                load.ledger.fault("half-open");
+                proxy.cut_all(Cut::Strand);
+                load.recovers(&instance).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    let left = until_within(RECOVER_WAIT, "", async || (proxy.counts().open <= before).then_some(())).await;
+    let open = proxy.counts().open;
+    instance.kill().await;
+    account.judge()?;
+    if left.is_err() || open == 0 {
+        let what = format!("{open} connections are open after the cuts, {before} were before them; {account}");
+        return Err(Wrong::new(what));
+    }
+    Ok(account.too_weak(1, IN_FLIGHT_MEDIAN_MIN).map_or(Finding::Passed, Finding::Failed))
+}
+
+/// A proxy that nobody goes through proves nothing.
+pub(super) fn is_used(open: usize) -> Result<(), Wrong> {
+    let what = "the adapter has no connection through the proxy, although it was given the proxy's address: if the broker \
+                tells its clients to come elsewhere, the profile must say so with proxyListen";
+    if open == 0 { Err(Wrong::new(what)) } else { Ok(()) }
+}
+
+fn random_cut(random: &mut fastrand::Rng, n: u64) -> Mode {
+    // Both ways and both ends in turn, whatever the seed.
+    let toward = if n % 2 == 0 { Toward::Server } else { Toward::Client };
+    let how = if n % 4 < 2 { Cut::Reset } else { Cut::Close };
+    Mode::CutAfter(toward, random.u64(1..CUT_WITHIN_BYTES), how)
+}
+
+async fn strike(load: &Load<'_>, proxy: &Proxy, mode: Mode) -> Result<(), Wrong> {
+    let in_flight = load.ledger.in_flight();
+    let struck = proxy.strike(mode).await.map_err(|error| Wrong::new(error.to_string()));
+    load.ledger.fault_with(format!("{mode:?}"), in_flight.max(load.ledger.in_flight()));
+    struck
+}
+
+async fn fall_silent(load: &Load<'_>, proxy: &Proxy, n: u64) -> Result<(), Wrong> {
+    let silence = BLACK_HOLE.mul_f64(1.0 + n as f64).min(BLACK_HOLE_MAX);
+    load.ledger.fault(format!("black hole of {silence:?}"));
+    proxy.set(Mode::BlackHole);
+    sleep_until(Instant::now() + silence).await;
+    proxy.set(Mode::Pass);
+    Ok(())
+}
+
+async fn lost_confirms(rig: &Rig) -> Tested {
+    let load = Load::new(rig).await?;
+    let proxy = rig.proxy().await?;
+    let instance = rig.instance_at("one", proxy.address()).await?;
+    let reader = !rig.profile().conformance.read.is_empty();
+    load.fill(&instance, LOST_MESSAGES).await?;
+    is_used(proxy.counts().open)?;
+    let mut lost = 0;
+    for _ in 0..scaled(LOST_CONFIRMS) {
+        let sheets: Vec<_> = (0..LOST_MESSAGES).map(|_| load.ledger.write("", MESSAGE_BYTES)).collect();
+        lost += lose_confirm(&load, &instance, &proxy, &sheets).await?;
+        publish_again(&load, &instance, &sheets).await?;
+    }
+    instance.kill().await;
+    if reader && lost == 0 {
+        let what = "the broker stored none of the messages whose confirm was held back: the fault has struck nothing";
+        return Err(Wrong::new(what));
+    }
+    let account = load.account().await?;
+    if let Some(n) = load.too_many_copies().await? {
+        let what = format!("the broker has more copies of message {n} than publishes were tried; {account}");
+        return Err(Wrong::new(what));
+    }
+    account.judge_store()?;
+    Ok(Finding::Passed)
+}
+
+/// Publishes with every answer thrown away, cuts once the messages are stored, and judges what the publisher is told. How
+/// many were stored.
+async fn lose_confirm(
+    load: &Load<'_>,
+    instance: &Instance,
+    proxy: &Arc<Proxy>,
+    sheets: &[Sheet],
+) -> Result<u64, Wrong> {
+    let requests = proxy.counts().requests;
+    proxy.set(Mode::Mute);
+    let cutting = async {
+        let stored = stored(load, proxy, requests, sheets).await;
+        load.ledger.fault("confirm lost");
+        proxy.set(Mode::Pass);
+        proxy.cut_all(Cut::Reset);
+        stored
+    };
+    let (stored, answers) = tokio::join!(cutting, load.publish_once(instance, sheets));
+    let stored = stored?;
+    let of = |sheet: &Sheet| stored.as_ref().map(|stored| stored.contains(&sheet.n));
+    for (sheet, answer) in sheets.iter().zip(answers) {
+        let what = match (answer, of(sheet)) {
+            (Ok(()), _) => "was answered with success",
+            (Err(BrokerError::Transient(_)), Some(true)) => "was answered `transient` (not stored), and is stored",
+            _ => continue,
+        };
+        let n = sheet.n;
+        return Err(Wrong::new(format!(
+            "message {n} of run {} {what}, although no answer of the broker got through: {}",
+            load.ledger.run(),
+            load.account().await?
+        )));
+    }
+    Ok(stored.map_or(0, |stored| stored.len() as u64))
+}
+
+/// The numbers of those that are in the broker, once all are or the time is over; none where nobody can read it.
+async fn stored(load: &Load<'_>, proxy: &Proxy, requests: u64, sheets: &[Sheet]) -> Result<Option<Vec<u64>>, Wrong> {
+    if load.rig.profile().conformance.read.is_empty() {
+        until("the publish to be sent", async || (proxy.counts().requests > requests).then_some(())).await?;
+        return Ok(None);
+    }
+    let give_up = Instant::now() + STORED_WAIT;
+    loop {
+        let copies = load.ledger.copies(&load.rig.stored(&load.topic).await?);
+        let there: Vec<_> = sheets.iter().map(|sheet| sheet.n).filter(|n| copies.contains_key(n)).collect();
+        if there.len() == sheets.len() || Instant::now() > give_up {
+            return Ok(Some(there));
+        }
+    }
+}
+
+/// As every caller does after an answer that leaves it open.
+async fn publish_again(load: &Load<'_>, instance: &Instance, sheets: &[Sheet]) -> Result<(), Wrong> {
+    let mut last = String::new();
+    let mut left = sheets.to_vec();
+    let again = until_within(RECOVER_WAIT, "", async || {
+        let answers = load.publish_once(instance, &left).await;
+        last = format!("{answers:?}");
+        left = left.drain(..).zip(answers).filter(|(_, answer)| answer.is_err()).map(|(sheet, _)| sheet).collect();
+        left.is_empty().then_some(())
+    });
+    let late = again.await.is_err();
+    let what = || format!("{} s after a cut a publish finds no success: {last}", RECOVER_WAIT.as_secs());
+    if late { Err(Wrong::of("S3", what())) } else { Ok(()) }
+}

@@ -1,0 +1,210 @@
+//! Deliveries in hand when the connection is lost, and when the whole instance is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use whimbrel_pubsub::{Arrived, Verdict};
+
+use super::load::{Load, RECOVER_WAIT};
+use super::network::is_used;
+use crate::check::{Check, Finding, Need, Tested, Wrong};
+use crate::proxy::{Cut, Proxy};
+use crate::rig::{Inbox, Instance, Rig};
+use crate::scale::scaled;
+use crate::wait::until_within;
+
+/// Deliveries in hand.
+const HELD: usize = 50;
+
+/// What redelivery may take besides the lease: connecting again included.
+const REDELIVERY_WAIT: Duration = Duration::from_secs(20);
+
+/// Instances that live on when one is killed.
+const SURVIVORS: usize = 3;
+
+/// Messages that the killed instance holds.
+const KILLED_WITH: usize = 100;
+
+/// How long past the lease the survivors may take.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "S5",
+        title: "voids the tokens of a lost connection",
+        expects: "deliveries are in hand when the connection is cut: afterwards settling them answers `stale`, acknowledges \
+                  nothing, and every one of them is delivered again",
+        cause: "a token that is not bound to its connection, or messages in hand that are forgotten or acknowledged when \
+                the connection is made anew",
+        read: "wit/README.md, \"Subscribing, credit, and order\"",
+        needs: &[Need::Shared, Need::Queue],
+        bound: Some(Duration::from_secs(180)),
+        run: |rig| Box::pin(stale_tokens(rig)),
+    },
+    Check {
+        id: "S6",
+        title: "leaves what a killed instance held to the others",
+        expects: "an instance is killed with messages in hand while three others of its group live: they get all of them \
+                  within the lease and 5 s",
+        cause: "a message acknowledged before the host said so, a lease that never runs out (the profile's `lease` must \
+                be what the broker and the settings make of it), or nobody who claims what was left behind",
+        read: "wit/README.md, \"Settling\"",
+        needs: &[Need::Shared, Need::Groups, Need::Queue],
+        bound: Some(Duration::from_secs(120)),
+        run: |rig| Box::pin(killed(rig)),
+    },
+];
+
+async fn stale_tokens(rig: &Rig) -> Tested {
+    let proxy = rig.proxy().await?;
+    for _ in 0..scaled(1) {
+        stale_round(rig, &proxy).await?;
+    }
+    Ok(Finding::Passed)
+}
+
+async fn stale_round(rig: &Rig, proxy: &Proxy) -> Result<(), Wrong> {
+    let load = Load::new(rig).await?;
+    let instance = rig.instance_at("one", proxy.address()).await?;
+    let mut inbox = load.subscribe(&instance).await?;
+    load.fill(&instance, HELD as u64).await?;
+    is_used(proxy.counts().open)?;
+    let old = hold(&load, &mut inbox, HELD).await?;
+    cut(&load, &instance, proxy).await?;
+    refuses(&load, &mut inbox, &old).await?;
+    if inbox.is_gone() {
+        inbox = load.subscribe(&instance).await?;
+    }
+    // Half of what comes again is acknowledged: the rest must still be there for somebody else.
+    let again = come_again(&load, &instance, inbox, &old).await?;
+    instance.kill().await;
+    let other = rig.instance("two").await?;
+    let inbox = load.subscribe(&other).await?;
+    come_again(&load, &other, inbox, &again).await.map_err(|wrong| {
+        wrong.and(&"(these were delivered again after the cut and left unsettled: a stale settlement must not acknowledge them)")
+    })?;
+    other.kill().await;
+    Ok(())
+}
+
+/// Takes so many different messages and settles none. By their numbers.
+async fn hold(load: &Load<'_>, inbox: &mut Inbox, count: usize) -> Result<BTreeMap<u64, Arrived>, Wrong> {
+    let until = Instant::now() + REDELIVERY_WAIT;
+    let mut held = BTreeMap::new();
+    while held.len() < count {
+        let Some(arrived) = inbox.next_until(until).await else {
+            let what =
+                format!("only {} of {count} messages arrived within {} s", held.len(), REDELIVERY_WAIT.as_secs());
+            return Err(Wrong::of("D6", what));
+        };
+        if let Some((n, _)) = load.ledger.arrived(&arrived.message.data) {
+            held.entry(n).or_insert(arrived);
+        }
+    }
+    Ok(held)
+}
+
+/// Cuts every connection, and returns when the adapter has made a new one and publishes over it.
+async fn cut(load: &Load<'_>, instance: &Instance, proxy: &Proxy) -> Result<(), Wrong> {
+    let before = proxy.counts().accepted;
+    load.ledger.fault("all connections reset");
+    proxy.cut_all(Cut::Reset);
+    let connected = until_within(RECOVER_WAIT, "", async || (proxy.counts().accepted > before).then_some(())).await;
+    if connected.is_err() {
+        let what = format!("no new connection {} s after all were cut", RECOVER_WAIT.as_secs());
+        return Err(Wrong::of("S3", what));
+    }
+    load.fill_elsewhere(instance).await
+}
+
+/// Each of the old tokens is refused.
+async fn refuses(load: &Load<'_>, inbox: &mut Inbox, old: &BTreeMap<u64, Arrived>) -> Result<(), Wrong> {
+    let verdicts = old.values().map(|arrived| (arrived.token, Verdict::Ack)).collect();
+    let answers = inbox.settle_all(verdicts).await;
+    let taken: Vec<_> = old.keys().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    let (count, all, run) = (taken.len(), old.len(), load.ledger.run());
+    Err(Wrong::new(format!(
+        "{count} of {all} tokens of the connection that was cut were settled with success (`stale` was due); run {run}, messages {taken:?}"
+    )))
+}
+
+/// All of these are delivered again; every second one is acknowledged. Those that are not.
+async fn come_again(
+    load: &Load<'_>,
+    instance: &Instance,
+    mut inbox: Inbox,
+    due: &BTreeMap<u64, Arrived>,
+) -> Result<BTreeMap<u64, Arrived>, Wrong> {
+    let bound = REDELIVERY_WAIT + load.rig.lease() * 2;
+    let until = Instant::now() + bound;
+    let mut missing: BTreeSet<u64> = due.keys().copied().collect();
+    let mut kept = BTreeMap::new();
+    while !missing.is_empty() {
+        let Some(arrived) = inbox.next_until(until).await else {
+            if inbox.is_gone() && Instant::now() < until {
+                inbox = load.subscribe(instance).await?;
+                continue;
+            }
+            let (count, all, run) = (missing.len(), due.len(), load.ledger.run());
+            let what = format!(
+                "{count} of {all} messages that were in hand did not come again within {} s; run {run}, messages {missing:?}",
+                bound.as_secs()
+            );
+            return Err(Wrong::new(what));
+        };
+        let Some((n, _)) = load.ledger.arrived(&arrived.message.data) else { continue };
+        missing.remove(&n);
+        if n % 2 == 0 {
+            inbox.ack(&arrived).await?;
+        } else {
+            kept.insert(n, arrived);
+        }
+    }
+    // What is acknowledged here belongs to the past of the next instance.
+    kept.retain(|n, _| due.contains_key(n));
+    Ok(kept)
+}
+
+async fn killed(rig: &Rig) -> Tested {
+    let load = Load::new(rig).await?;
+    let victim = rig.instance("victim").await?;
+    let mut inbox = load.subscribe_with(&victim, KILLED_WITH as u32).await?;
+    load.fill(&victim, KILLED_WITH as u64).await?;
+    let held = hold(&load, &mut inbox, KILLED_WITH).await?;
+    let mut survivors = Vec::new();
+    for n in 0..SURVIVORS {
+        let instance = rig.instance(&format!("survivor{n}")).await?;
+        let inbox = load.subscribe(&instance).await?;
+        survivors.push((instance, inbox));
+    }
+    load.ledger.fault(format!("kill with {} in hand", held.len()));
+    victim.kill().await;
+    let since = Instant::now();
+    drop(inbox);
+    let bound = rig.lease() + TAKE_OVER_WAIT;
+    let taking = async {
+        let all = until_within(bound, "", async || load.ledger.quiet().then_some(())).await;
+        load.end().await;
+        all
+    };
+    let consuming = futures::future::join_all(survivors.drain(..).map(async |(instance, inbox)| {
+        load.consume(&instance, inbox).await;
+        instance.kill().await;
+    }));
+    let (taken, _) = tokio::join!(taking, consuming);
+    if taken.is_err() {
+        let (open, took) = (load.ledger.in_flight(), since.elapsed());
+        let what = format!(
+            "not all of the {KILLED_WITH} messages that the killed instance held were acknowledged by the others within {} s \
+             (after {} s {open} are missing)",
+            bound.as_secs(),
+            took.as_secs()
+        );
+        return Err(Wrong::new(what).and(&load.account().await?));
+    }
+    Ok(Finding::Passed)
+}

@@ -1,0 +1,99 @@
+//! What is judged: the component's resource, what is known of its broker, and how the plugin describes itself. Made by the
+//! binary from the operator's file.
+
+use std::net::SocketAddr;
+
+use whimbrel_pubsub::Features;
+use whimbrel_resources::{Component, Conformance, PluginManifest, Text};
+use whimbrel_wasm::{BrokerSettings, Grants};
+
+use crate::check::Wrong;
+
+/// Shorter values are no secrets worth hiding, and would hide half of the report.
+const SECRET_BYTES_MIN: usize = 4;
+
+/// What is judged, and by what.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// The resource as users write it.
+    pub component: Component,
+    /// What is known of the broker.
+    pub conformance: Conformance,
+    /// The plugin's own description, if it has one.
+    pub manifest: Option<PluginManifest>,
+}
+
+impl Profile {
+    /// The bytes a message may have, as the profile or the adapter has it.
+    pub(crate) fn message_bytes_max(&self, features: &Features) -> Option<u64> {
+        self.conformance.max_message_bytes.or(Some(features.max_message_bytes).filter(|bytes| *bytes > 0))
+    }
+
+    /// Where a proxy finds the broker.
+    pub(crate) async fn broker_address(&self) -> Result<SocketAddr, Wrong> {
+        let Some(address) = &self.conformance.address else { return Err(Wrong::new("the profile names no address")) };
+        let wrong =
+            |why: String| Wrong::new(format!("no proxy can stand before the profile's address {address}: {why}"));
+        let mut found = tokio::net::lookup_host(address.as_str()).await.map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
+    }
+
+    /// The reason why a check is left out.
+    pub(crate) fn exception(&self, id: &str) -> Option<&str> {
+        let found = self.conformance.not_supported.iter().find(|exception| exception.check == id);
+        found.map(|exception| exception.reason.as_str())
+    }
+
+    /// Values that must not be shown.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let sensitive = |name: &str| {
+            let fields = self.manifest.iter().flat_map(|manifest| &manifest.fields);
+            fields.into_iter().any(|field| field.sensitive && field.name.eq_ignore_ascii_case(name))
+        };
+        let secret = self.component.properties.iter().filter(|property| sensitive(&property.name));
+        let values = secret.map(|property| property.value.reveal().to_owned());
+        values.filter(|value| value.len() >= SECRET_BYTES_MIN).collect()
+    }
+
+    /// The component with another broker's address in its settings.
+    pub(crate) fn at(&self, address: Option<SocketAddr>) -> Component {
+        let mut component = self.component.clone();
+        if let (Some(from), Some(to)) = (&self.conformance.address, address) {
+            for property in &mut component.properties {
+                property.value = Text::new(property.value.reveal().replace(from, &to.to_string()));
+            }
+        }
+        component
+    }
+
+    /// The same component with one setting's value in place of what it has, if anything.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Component {
+        let mut component = self.component.clone();
+        component.properties.retain(|property| !property.name.eq_ignore_ascii_case(name));
+        let at = component.at.clone();
+        let (name, value) = (name.to_owned(), Text::new(value.to_owned()));
+        component.properties.push(whimbrel_resources::Property { name, value, at });
+        component
+    }
+
+    /// What an adapter is started with: the settings, and where it may connect to.
+    pub(crate) fn settings(&self, component: &Component, instance: &str) -> BrokerSettings {
+        let mut grants = Grants::default();
+        for (host, port) in self.manifest.iter().flat_map(|manifest| manifest.addresses(component)) {
+            grants.allow(&host, port);
+        }
+        for pattern in &component.network {
+            grants.allow_pattern(pattern);
+        }
+        let properties = component.properties.iter();
+        BrokerSettings {
+            name: component.name.clone(),
+            properties: properties.map(|property| (property.name.clone(), property.value.clone())).collect(),
+            instance: instance.to_owned(),
+            grants,
+            open_wait: component.init_timeout,
+            batch_messages_max: None,
+            trap_every: None,
+        }
+    }
+}

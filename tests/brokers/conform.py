@@ -1,0 +1,65 @@
+"""The file that `whimbrel conform --config` takes, and a run of the kit against a broker of its own. Called by main.py."""
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import lifecycle
+import processes
+from places import HERE, ROOT, Refused
+
+LEASE = "2s"
+
+
+def profile(kind: ModuleType, folder: Path, variant: str) -> str:
+    """A Component and a Conformance document for the broker in a folder."""
+    state = lifecycle.known(folder)
+    known = kind.profile(state, variant)
+    address = known.get("address") or kind.describe(state)["address"]
+    metadata = {name: value.replace("{address}", address) for name, value in known["metadata"].items()}
+    commands = {verb: [str(HERE / "broker"), state["kind"], verb, "--folder", str(folder)] for verb in ("start", "stop", "kill")}
+    commands |= {verb: [*_of_topic(state, verb, folder)] for verb in ("read", "prepare")}
+    conformance = {"address": address, **commands, "lease": LEASE, **known.get("conformance", {})}
+    component = [f"    - {{name: {name}, value: {json.dumps(value)}}}" for name, value in metadata.items()]
+    return "\n".join([
+        *_head("dapr.io/v1alpha1", "Component", state["kind"]),
+        f"  type: {known['type']}",
+        "  version: v1",
+        "  metadata:",
+        *component,
+        "---",
+        *_head("whimbrel.dev/v1alpha1", "Conformance", state["kind"]),
+        *(f"  {key}: {json.dumps(value)}" for key, value in conformance.items()),
+    ])
+
+
+def run(kind: ModuleType, options: dict, variant: str, component: Path, arguments: list[str]) -> int:
+    """Starts a broker, runs `whimbrel conform` with it, ends it."""
+    with tempfile.TemporaryDirectory(prefix="whimbrel-conform-") as place:
+        folder = Path(place) / "broker"
+        try:
+            lifecycle.start(kind, folder, options, os.getpid(), None)
+            config = Path(place) / "conform.yaml"
+            config.write_text(profile(kind, folder, variant) + "\n")
+            return _conform(component, config, arguments)
+        finally:
+            processes.end(folder, None, gently=False)
+
+
+def _conform(component: Path, config: Path, arguments: list[str]) -> int:
+    program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "whimbrel"
+    try:
+        return subprocess.run([program, "conform", component, "--config", config, *arguments]).returncode
+    except FileNotFoundError:
+        raise Refused(f"{program} is missing: run `cargo build -p whimbrel`") from None
+
+
+def _of_topic(state: dict, verb: str, folder: Path) -> list[str]:
+    return [str(HERE / "broker"), state["kind"], verb, "--folder", str(folder), "{topic}"]
+
+
+def _head(version: str, kind: str, name: str) -> list[str]:
+    return [f"apiVersion: {version}", f"kind: {kind}", "metadata:", f"  name: {name}", "spec:"]
