@@ -34,7 +34,7 @@ pub(crate) async fn feed(hub: &Rc<Consumers>, sub: &Rc<Sub>, mut sink: DeliveryS
             let waking = async {
                 match next {
                     None => sub.fed.wait().await,
-                    Some(wait) => drop(timer::timeout(wait, sub.fed.wait()).await),
+                    Some(wait) => timer::timeout(wait, sub.fed.wait()).await.unwrap_or_default(),
                 }
             };
             pin_mut!(waking);
@@ -129,5 +129,6 @@ fn has_room(sub: &Sub, list: usize) -> bool {
 fn delivery(hub: &Consumers, partition: &Partition, record: &records::Record, token: u64, count: u32) -> Delivery {
     let id = format!("{}-{}", partition.id, record.offset);
     let message = records::to_delivery_message(&partition.topic, partition.id, record.clone(), hub.settings());
-    Delivery { token, id, message, count: Some(count) }
+    // The first time here may not be the first time for the group: Kafka does not count.
+    Delivery { token, id, message, count: (count > 1).then_some(count) }
 }

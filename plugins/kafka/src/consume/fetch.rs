@@ -77,7 +77,7 @@ impl Fetcher {
                 match rests_until {
                     None => self.wake.wait().await,
                     Some(until) => {
-                        drop(timer::timeout(until.saturating_duration_since(now), self.wake.wait()).await);
+                        timer::timeout(until.saturating_duration_since(now), self.wake.wait()).await;
                     }
                 }
                 continue;

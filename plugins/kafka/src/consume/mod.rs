@@ -28,7 +28,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use whimbrel_sdk::{DeliverySink, Failure, SubscribeOptions, task, timer};
 
-use crate::cluster::{Cluster, Lane, To};
+use crate::cluster::{Cluster, To};
 use crate::config::Settings;
 use crate::group::{Member, last_commit};
 use fetch::Fetcher;
@@ -60,6 +60,7 @@ pub(crate) struct Consumers {
     members: RefCell<Vec<Rc<Member>>>,
     fetchers: RefCell<BTreeMap<i32, Rc<Fetcher>>>,
     serial: Cell<u64>,
+    number: Cell<u32>,
     has_begun: Cell<bool>,
     is_closed: Cell<bool>,
 }
@@ -80,6 +81,7 @@ impl Consumers {
             members: RefCell::default(),
             fetchers: RefCell::default(),
             serial: Cell::new(1),
+            number: Cell::new(0),
             has_begun: Cell::new(false),
             is_closed: Cell::new(false),
         })
@@ -231,9 +233,8 @@ impl Consumers {
         if members.len() >= MEMBERS_MAX {
             return Err(Failure::Permanent(format!("more than {MEMBERS_MAX} groups on one component")));
         }
-        // The lowest that is free: a connection goes with it.
-        let is_free = |number: &u32| members.iter().all(|member| member.lane != Lane::Group(*number));
-        let number = (0..).find(is_free).unwrap_or_default();
+        // Never used twice: one that leaves hangs up after the next one has come.
+        let number = self.number.replace(self.number.get() + 1);
         let member = Member::new(self, group, number);
         members.push(Rc::clone(&member));
         task::spawn(Rc::clone(&member).run());

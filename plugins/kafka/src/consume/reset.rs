@@ -14,7 +14,9 @@ pub(super) async fn reset(member: Rc<Member>, sub: Rc<Sub>, partition: Rc<Partit
     let (begin, why) = if offset < earliest {
         (earliest, format!("{} messages were deleted before they were read", earliest - offset))
     } else {
-        let start = sub.start_of(partition.id);
+        // A log that is there from its first message on was made anew, or cut short by the loss of a replica: everything
+        // in it may be news.
+        let start = if earliest == 0 { StartPosition::Earliest } else { sub.start_of(partition.id) };
         let Ok(begin) = edge(&member, &partition, start).await else { return };
         (begin, "the broker has lost messages that were read already".to_owned())
     };

@@ -25,6 +25,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(2);
 /// How long what was done beyond a hole may go unnoted.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
+/// While the group's leader assigns, nothing is taken.
+const REBALANCE_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long a settlement waits for the broker.
 const CONFIRM_WAIT: Duration = Duration::from_secs(10);
 
@@ -99,7 +102,8 @@ pub(crate) async fn run(member: Rc<Member>) {
         if let Err(Refusal::Rebalance | Refusal::Elsewhere(_) | Refusal::Later(_)) = &result {
             dirty.iter().for_each(|partition| partition.is_dirty.set(true));
             commits.waiters.borrow_mut().extend(waiters);
-            timer::sleep(trouble.next_wait()).await;
+            let in_between = result == Err(Refusal::Rebalance);
+            timer::sleep(if in_between { REBALANCE_PAUSE } else { trouble.next_wait() }).await;
             commits.wake.raise();
             continue;
         }

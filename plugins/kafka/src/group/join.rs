@@ -44,7 +44,6 @@ pub(super) async fn join(member: &Member) -> Result<Part, Refusal> {
 
 async fn join_and_sync(member: &Member) -> Result<Part, Refusal> {
     let topics: BTreeSet<String> = member.subs.borrow().keys().cloned().collect();
-    member.joined.replace(topics.clone());
     let answer = ask(member, &topics).await?;
     let protocol = answer.protocol_name.as_deref().unwrap_or_default();
     let Some(strategy) = Strategy::of_name(protocol) else {
@@ -75,7 +74,10 @@ async fn join_and_sync(member: &Member) -> Result<Part, Refusal> {
     let answer = member.hub.cluster.call(&to, member.lane, request, patience).await.map_err(Refusal::of_call)?;
     member.read_code(answer.error_code)?;
     match claims::assigned(&answer.assignment) {
-        Some(assigned) => Ok(Part { strategy, assigned }),
+        Some(assigned) => {
+            member.joined.replace(topics);
+            Ok(Part { strategy, assigned })
+        }
         None => Err(Refusal::Later("the group's leader handed out what is not an assignment".to_owned())),
     }
 }

@@ -184,9 +184,12 @@ impl Member {
                 trouble.reset();
                 continue;
             };
+            if refusal == Refusal::Rebalance {
+                // That somebody else comes at the same time is no trouble.
+                trouble.reset();
+            }
             self.meet(refusal);
-            let waiting = timer::timeout(trouble.next_wait(), self.change.wait());
-            waiting.await;
+            timer::timeout(trouble.next_wait(), self.change.wait()).await;
         }
         self.leave().await;
         self.commits.close();

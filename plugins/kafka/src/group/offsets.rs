@@ -10,12 +10,13 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::{BrokerId, GroupId, ListOffsetsRequest, OffsetFetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use whimbrel_sdk::StartPosition;
+use whimbrel_sdk::{Failure, StartPosition};
 
 use super::Member;
 use super::refusal::Refusal;
 use crate::cluster::{Lane, To};
 use crate::consume::partition::Partition;
+use crate::failure::of_topic;
 
 /// The version from which a request speaks of groups, not of one.
 const GROUPS_VERSION: i16 = 8;
@@ -123,7 +124,10 @@ pub(crate) async fn edge(member: &Member, partition: &Partition, edge: StartPosi
         Some(error) => {
             cluster.forget(&to);
             let (topic, id) = (&partition.topic, partition.id);
-            Err(Refusal::Later(format!("topic {topic:?}, partition {id}: {error}")))
+            match of_topic(error, topic) {
+                failure @ Failure::Unauthorized(_) => Err(Refusal::Fatal(failure)),
+                _ => Err(Refusal::Later(format!("topic {topic:?}, partition {id}: {error}"))),
+            }
         }
     }
 }

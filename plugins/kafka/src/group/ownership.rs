@@ -151,6 +151,14 @@ async fn begin(member: Rc<Member>, mut new: Vec<Rc<Partition>>) {
     loop {
         new.retain(|partition| partition.is_ours.get());
         let Err(refusal) = begin_once(&member, &new).await else { break };
+        if let Refusal::Fatal(failure) = &refusal {
+            let refuse = |sub: &Rc<Sub>| {
+                if !sub.is_ready.get() {
+                    sub.fail(failure.clone());
+                }
+            };
+            new.iter().for_each(|partition| with_sub(&member, partition, refuse));
+        }
         let text = refusal.text();
         if text != told {
             log::warn(&format!("where to begin: {text}"));
