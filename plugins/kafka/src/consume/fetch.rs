@@ -67,10 +67,10 @@ impl Fetcher {
         Rc::new(Self { broker, wake: Signal::default() })
     }
 
-    /// Polls until the connection closes.
+    /// Polls until the broker leads nothing any more that is read, or the connection closes.
     pub(super) async fn run(self: Rc<Self>, hub: Rc<Consumers>) {
         let mut trouble = Backoff::default();
-        while !hub.is_closed() {
+        while !hub.is_closed() && hub.reads_from(self.broker) {
             let now = timer::now();
             let (mut asked, left_out, rests_until) = self.choose(&hub, now);
             if asked.is_empty() {
@@ -96,6 +96,7 @@ impl Fetcher {
                 }
             }
         }
+        hub.has_fetched(self.broker);
     }
 
     /// What to ask for; whether somebody was left out who has enough; until when something rests that went wrong.
@@ -151,7 +152,7 @@ async fn poll(hub: &Consumers, broker: i32, asked: &[Asked], wait: Duration) -> 
     // A broker that is gone should be noticed sooner than one that is slow: others lead its partitions by then.
     let to = To::Broker(broker);
     hub.cluster.reach(&to, Lane::Fetch, timer::now() + REACH_WAIT).await?;
-    hub.cluster.call(&to, Lane::Fetch, request, wait + hub.settings().read_wait).await
+    hub.cluster.call(&to, Lane::Fetch, request, wait + hub.settings().answer_wait()).await
 }
 
 fn take(hub: &Rc<Consumers>, asked: &[Asked], answer: FetchResponse) {

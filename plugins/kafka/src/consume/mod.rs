@@ -28,7 +28,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use whimbrel_sdk::{DeliverySink, Failure, SubscribeOptions, task, timer};
 
-use crate::cluster::{Cluster, To};
+use crate::cluster::{Cluster, Lane, To};
 use crate::config::Settings;
 use crate::group::{Member, last_commit};
 use fetch::Fetcher;
@@ -139,6 +139,7 @@ impl Consumers {
             member.remove(sub);
         }
         self.members.borrow_mut().retain(|other| !other.subs.borrow().is_empty());
+        self.wake_fetchers();
     }
 
     /// Ends all subscriptions.
@@ -198,6 +199,20 @@ impl Consumers {
             });
         }
         self.wake_fetchers();
+    }
+
+    /// Whether a broker leads anything that is read.
+    fn reads_from(&self, broker: i32) -> bool {
+        self.owned().iter().any(|(_, partition)| partition.leader.get() == Some(broker))
+    }
+
+    /// The fetcher of a broker has ended. With the last one its connections go, too.
+    fn has_fetched(&self, broker: i32) {
+        let mut fetchers = self.fetchers.borrow_mut();
+        fetchers.remove(&broker);
+        if fetchers.is_empty() {
+            self.cluster.hang_up(Lane::Fetch);
+        }
     }
 
     /// Looks for the leaders of partitions that have none.

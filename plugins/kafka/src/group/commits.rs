@@ -31,10 +31,15 @@ const REBALANCE_PAUSE: Duration = Duration::from_millis(20);
 /// How long a settlement waits for the broker.
 const CONFIRM_WAIT: Duration = Duration::from_secs(10);
 
+type Waiter = oneshot::Sender<Result<(), SettleFailure>>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
-    waiters: RefCell<Vec<oneshot::Sender<Result<(), SettleFailure>>>>,
+    /// Whoever waits for a confirmation, and for the how manieth request at least.
+    waiters: RefCell<Vec<(u64, Waiter)>>,
+    /// How many requests were made up.
+    requests: Cell<u64>,
     wake: Signal,
     closed: Cell<bool>,
 }
@@ -46,7 +51,7 @@ impl Commits {
     /// `Stale` when the membership was lost, `Failed` when the broker does not answer in time or refuses.
     pub(crate) async fn confirm(&self) -> Result<(), SettleFailure> {
         let (sender, answer) = oneshot::channel();
-        self.waiters.borrow_mut().push(sender);
+        self.waiters.borrow_mut().push((self.requests.get() + 1, sender));
         self.wake.raise();
         match timer::timeout(CONFIRM_WAIT, answer).await {
             Some(Ok(result)) => result,
@@ -60,7 +65,7 @@ impl Commits {
 
     /// The membership is lost: what waits for a confirmation will not get one.
     pub(crate) fn lose(&self) {
-        self.answer(&Err(SettleFailure::Stale));
+        self.answer(u64::MAX, &Err(SettleFailure::Stale));
     }
 
     /// Something has changed that a commit may have waited for.
@@ -74,8 +79,11 @@ impl Commits {
         self.wake.raise();
     }
 
-    fn answer(&self, result: &Result<(), SettleFailure>) {
-        for waiter in self.waiters.take() {
+    /// Answers all who waited for a request up to this one.
+    fn answer(&self, request: u64, result: &Result<(), SettleFailure>) {
+        let (answered, others) = self.waiters.take().into_iter().partition(|(awaited, _)| *awaited <= request);
+        self.waiters.replace(others);
+        for (_, waiter) in answered {
             // Who does not wait any more needs no answer.
             waiter.send(result.clone()).ok();
         }
@@ -92,24 +100,23 @@ pub(crate) async fn run(member: Rc<Member>) {
             continue;
         }
         let dirty = member.take_dirty();
-        let waiters = commits.waiters.take();
+        commits.requests.set(commits.requests.get() + 1);
+        let request = commits.requests.get();
         if dirty.is_empty() {
-            waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+            commits.answer(request, &Ok(()));
             continue;
         }
         let since = timer::now();
         let result = commit(&member, &dirty).await;
         if let Err(Refusal::Rebalance | Refusal::Elsewhere(_) | Refusal::Later(_)) = &result {
             dirty.iter().for_each(|partition| partition.is_dirty.set(true));
-            commits.waiters.borrow_mut().extend(waiters);
             let in_between = result == Err(Refusal::Rebalance);
             timer::sleep(if in_between { REBALANCE_PAUSE } else { trouble.next_wait() }).await;
             commits.wake.raise();
             continue;
         }
         trouble.reset();
-        let answer = verdict(&member, result);
-        waiters.into_iter().for_each(|waiter| drop(waiter.send(answer.clone())));
+        commits.answer(request, &verdict(&member, result));
         timer::sleep(COMMIT_EVERY.saturating_sub(timer::now().saturating_duration_since(since))).await;
     }
     commits.lose();
@@ -138,7 +145,7 @@ async fn commit(member: &Member, dirty: &[Rc<Partition>]) -> Result<(), Refusal>
         .with_topics(topics(dirty));
     let to = To::Coordinator(member.group.clone());
     let answer =
-        member.hub.cluster.call(&to, Lane::Main, request, member.read_wait()).await.map_err(Refusal::of_call)?;
+        member.hub.cluster.call(&to, Lane::Main, request, member.answer_wait()).await.map_err(Refusal::of_call)?;
     let mut worst = Ok(());
     for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
         let refused = Refusal::of(partition.error_code, &member.group);

@@ -20,6 +20,10 @@ use super::refusal::Refusal;
 /// How long the others of the group may take to join.
 const REBALANCE_WAIT: Duration = Duration::from_secs(60);
 
+/// So many times what an answer may take: that many may a join, which waits for all the others. Then it is asked for
+/// anew, which does no harm; a connection that has gone silent would not show otherwise.
+const JOIN_ANSWERS: u32 = 2;
+
 /// How long the leader waits to learn about one topic.
 const TOPIC_WAIT: Duration = Duration::from_secs(5);
 
@@ -69,7 +73,7 @@ async fn join_and_sync(member: &Member) -> Result<Part, Refusal> {
         .with_protocol_type(Some(StrBytes::from_static_str(PROTOCOL_TYPE)))
         .with_protocol_name(Some(StrBytes::from_static_str(strategy.name())))
         .with_assignments(assignments);
-    let patience = REBALANCE_WAIT + member.read_wait();
+    let patience = member.answer_wait() * JOIN_ANSWERS;
     let to = member.coordinator();
     let answer = member.hub.cluster.call(&to, member.lane, request, patience).await.map_err(Refusal::of_call)?;
     member.read_code(answer.error_code)?;
@@ -83,10 +87,10 @@ async fn join_and_sync(member: &Member) -> Result<Part, Refusal> {
 }
 
 async fn ask(member: &Member, topics: &BTreeSet<String>) -> Result<JoinGroupResponse, Refusal> {
-    // Once more at most: with the id that the coordinator gave, or without the one that it does not know any more.
-    for _ in 0..2 {
+    // Twice more at most: without the id that the coordinator does not know any more, and with the one that it gives.
+    for _ in 0..3 {
         let request = request(member, topics);
-        let patience = REBALANCE_WAIT + member.read_wait();
+        let patience = member.answer_wait() * JOIN_ANSWERS;
         let to = member.coordinator();
         let answer = member.hub.cluster.call(&to, member.lane, request, patience).await.map_err(Refusal::of_call)?;
         if ResponseError::try_from_code(answer.error_code) == Some(ResponseError::MemberIdRequired) {

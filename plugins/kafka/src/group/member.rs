@@ -164,8 +164,8 @@ impl Member {
     }
 
     /// How long any answer may take.
-    pub(super) fn read_wait(&self) -> Duration {
-        self.hub.settings().read_wait
+    pub(super) fn answer_wait(&self) -> Duration {
+        self.hub.settings().answer_wait()
     }
 
     /// What there is to commit; it counts as committed from here on.
@@ -210,6 +210,8 @@ impl Member {
         self.must_join.set(false);
         let part = join::join(self).await?;
         self.told.borrow_mut().clear();
+        // What was said of an earlier membership.
+        self.loss.take();
         ownership::take_up(self, part).await?;
         self.stay().await
     }
@@ -270,7 +272,7 @@ impl Member {
             .with_member_id(self.member_id());
         let to = self.coordinator();
         let answer =
-            self.hub.cluster.call(&to, self.lane, request, self.read_wait()).await.map_err(Refusal::of_call)?;
+            self.hub.cluster.call(&to, self.lane, request, self.answer_wait()).await.map_err(Refusal::of_call)?;
         self.read_code(answer.error_code)
     }
 

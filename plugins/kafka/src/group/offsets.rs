@@ -46,7 +46,7 @@ pub(super) async fn committed(
     let to = To::Coordinator(member.group.clone());
     let cluster = &member.hub.cluster;
     let ask = |version| ask_committed(&member.group, partitions, version);
-    let answered = cluster.call_with::<OffsetFetchRequest, _>(&to, Lane::Main, member.read_wait(), ask).await;
+    let answered = cluster.call_with::<OffsetFetchRequest, _>(&to, Lane::Main, member.answer_wait(), ask).await;
     let (answer, _) = answered.map_err(Refusal::of_call)?;
     let codes = answer.groups.iter().map(|group| group.error_code).chain([answer.error_code]);
     let of_groups = answer.groups.iter().flat_map(|group| &group.topics).flat_map(|topic| {
@@ -115,7 +115,7 @@ pub(crate) async fn edge(member: &Member, partition: &Partition, edge: StartPosi
         .with_topics(vec![ListOffsetsTopic::default().with_name(topic).with_partitions(vec![asked])]);
     let to = To::Leader { topic: partition.topic.clone(), partition: partition.id };
     let cluster = &member.hub.cluster;
-    let answer = cluster.call(&to, Lane::Main, request, member.read_wait()).await.map_err(Refusal::of_call)?;
+    let answer = cluster.call(&to, Lane::Main, request, member.answer_wait()).await.map_err(Refusal::of_call)?;
     let Some(answer) = answer.topics.iter().flat_map(|topic| &topic.partitions).next() else {
         return Err(Refusal::Later("the answer to ListOffsets lacks the partition".to_owned()));
     };

@@ -89,7 +89,7 @@ fn a_retry_waits_its_time_and_others_pass() {
             inbox.settle(delivery.token, verdict).await.unwrap();
         }
         assert!(inbox.is_quiet().await);
-        assert_eq!(bus.kafka.stale_settlements(), 1);
+        assert_eq!(bus.kafka.stale_settlements(), 2);
         bus.close().await;
         assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     });

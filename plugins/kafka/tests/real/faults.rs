@@ -49,7 +49,7 @@ fn what_a_dead_member_held_comes_to_another_and_what_it_acknowledged_does_not() 
 #[test]
 fn a_broker_that_is_killed_under_load_costs_no_message() {
     run(async {
-        let server = Server::start(&[]).await;
+        let server = Server::own(&[]).await;
         let bus = Bus::open(&server.host(), "i", &[]).await;
         let log = Log::default();
         let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
@@ -73,7 +73,7 @@ fn connections_that_are_cut_cost_no_message() {
         let bus = Bus::open(&proxy.host(), "i", &[]).await;
         let log = Log::default();
         let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
-        let elsewhere = Bus::open(&server.host(), "publisher", &[]).await;
+        let elsewhere = Bus::open(&server.internal(), "publisher", &[]).await;
         for round in 0..10 {
             elsewhere.publish_numbers("orders", round * 100..(round + 1) * 100).await;
             until("some are done", || log.borrow().len() > round as usize * 100).await;
@@ -111,7 +111,7 @@ fn a_member_that_was_given_up_begins_anew() {
     run(async {
         let (server, proxy) = Server::behind_proxy(&[]).await;
         let bus = Bus::open(&proxy.host(), "slow", &[]).await;
-        let other = Bus::open(&server.host(), "other", &[]).await;
+        let other = Bus::open(&server.internal(), "other", &[]).await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         other.publish_numbers("orders", 0..50).await;
         let held = inbox.take(50).await;
@@ -151,7 +151,7 @@ fn a_retry_outlasts_a_cut() {
 #[test]
 fn a_frozen_broker_holds_up_settling_for_a_while_and_no_longer() {
     run(async {
-        let server = Server::start(&[]).await;
+        let server = Server::own(&[]).await;
         let bus = Bus::open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..10).await;
@@ -185,7 +185,8 @@ fn many_kills_lose_nothing() {
             while stopped.try_recv().is_err() {
                 kills += 1;
                 alone(async {
-                    let bus = Bus::open(&host, "victim", &[("sessionTimeout", "1s"), ("heartbeatInterval", "200ms")]).await;
+                    let bus =
+                        Bus::open(&host, "victim", &[("sessionTimeout", "1s"), ("heartbeatInterval", "200ms")]).await;
                     let inbox = bus.subscribe("orders", "app", 20).await;
                     // It dies with messages in hand, acknowledged or not.
                     let until = Instant::now() + Duration::from_millis(700);

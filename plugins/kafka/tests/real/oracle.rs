@@ -1,8 +1,9 @@
 //! An independent client: librdkafka, through the Python package that the brokers' commands use.
 
-use super::harness::Server;
+use super::harness::{Server, real};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(super::harness::python());
@@ -31,7 +32,7 @@ for one in committed:
     behind += high - max(one.offset, low)
 print(behind)
 "#;
-    say(script, &[&server.host(), topic, group]).parse().unwrap()
+    say(script, &[&server.host(), &real(topic), &real(group)]).parse().unwrap()
 }
 
 /// How many members a group has.
@@ -40,9 +41,10 @@ pub(crate) fn members(server: &Server, group: &str) -> usize {
 import sys
 from confluent_kafka.admin import AdminClient
 servers, group = sys.argv[1:]
-print(len(AdminClient({"bootstrap.servers": servers}).describe_consumer_groups([group])[group].result(10).members))
+admin = AdminClient({"bootstrap.servers": servers})
+print(len(admin.describe_consumer_groups([group])[group].result(10).members))
 "#;
-    say(script, &[&server.host(), group]).parse().unwrap()
+    say(script, &[&server.host(), &real(group)]).parse().unwrap()
 }
 
 /// Gives a topic more partitions.
@@ -51,9 +53,10 @@ pub(crate) fn grow(server: &Server, topic: &str, partitions: u32) {
 import sys
 from confluent_kafka.admin import AdminClient, NewPartitions
 servers, topic, count = sys.argv[1:]
-AdminClient({"bootstrap.servers": servers}).create_partitions([NewPartitions(topic, int(count))])[topic].result(10)
+admin = AdminClient({"bootstrap.servers": servers})
+admin.create_partitions([NewPartitions(topic, int(count))])[topic].result(10)
 "#;
-    say(script, &[&server.host(), topic, &partitions.to_string()]);
+    say(script, &[&server.host(), &real(topic), &partitions.to_string()]);
 }
 
 /// Deletes what a partition holds before an offset.
@@ -64,9 +67,10 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 servers, topic, partition, offset = sys.argv[1:]
 one = TopicPartition(topic, int(partition), int(offset))
-list(AdminClient({"bootstrap.servers": servers}).delete_records([one]).values())[0].result(10)
+admin = AdminClient({"bootstrap.servers": servers})
+list(admin.delete_records([one]).values())[0].result(10)
 "#;
-    say(script, &[&server.host(), topic, &partition.to_string(), &offset.to_string()]);
+    say(script, &[&server.host(), &real(topic), &partition.to_string(), &offset.to_string()]);
 }
 
 /// Publishes the numbers from 0 on, round the partitions.
@@ -81,7 +85,7 @@ for n in range(int(count)):
     producer.produce(topic, str(n), partition=n % partitions)
 assert producer.flush(10) == 0
 "#;
-    say(script, &[&server.host(), topic, &count.to_string(), codec]);
+    say(script, &[&server.host(), &real(topic), &count.to_string(), codec]);
 }
 
 /// So many transactions of ten messages each; every second one is aborted.
@@ -99,17 +103,17 @@ for t in range(int(count)):
     producer.flush(10)
     producer.commit_transaction(10) if t % 2 == 0 else producer.abort_transaction(10)
 "#;
-    say(script, &[&server.host(), topic, &count.to_string()]);
+    say(script, &[&server.host(), &real(topic), &count.to_string()]);
 }
 
-/// A member of a group that is not ours. It prints what it gets, and commits after each message.
+/// A member of a group that is not ours. It tells what it gets, and then commits it.
 pub(crate) struct Foreigner {
     process: Child,
-    lines: BufReader<std::process::ChildStdout>,
+    /// What it says, line by line, to its end.
+    pub(crate) lines: UnboundedReceiver<String>,
 }
 
 impl Foreigner {
-    /// Joins, and returns when it was given its part.
     pub(crate) fn join(server: &Server, topic: &str, group: &str, strategy: &str) -> Self {
         let script = r#"
 import sys
@@ -124,23 +128,23 @@ consumer.subscribe([topic], on_assign=lambda c, parts: say(f"assigned {len(parts
 while True:
     message = consumer.poll(0.2)
     if message and not message.error():
-        consumer.commit(message, asynchronous=False)
         say(f"got {message.value().decode()}")
+        consumer.commit(message, asynchronous=False)
 "#;
         let arguments = [&server.host(), topic, group, strategy];
         let mut process = python(script, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap());
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in output.lines() {
+                sender.send(line.unwrap()).ok();
+            }
+        });
         Self { process, lines }
     }
 
-    /// The next line that it prints. Blocks: call it from a thread of its own.
-    pub(crate) fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let read = self.lines.read_line(&mut line).unwrap();
-        (read > 0).then(|| line.trim().to_owned())
-    }
-
-    pub(crate) fn end(&mut self) {
+    /// It dies.
+    pub(crate) fn kill(&mut self) {
         // It may have ended already.
         self.process.kill().ok();
         self.process.wait().unwrap();
@@ -149,6 +153,6 @@ while True:
 
 impl Drop for Foreigner {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }
