@@ -20,9 +20,6 @@ const BATCH_BYTES_MAX: usize = 32 << 20;
 /// The most bytes a broker answers one fetch with, per partition, whatever the resource says.
 const FETCH_BYTES_MAX: usize = 16 << 20;
 
-/// Messages that wait between the fetch loop and a subscription, at most.
-const PREFETCH_MAX: usize = 10_000;
-
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) String);
@@ -126,8 +123,6 @@ pub(crate) struct Settings {
     pub(crate) max_message_bytes: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) session_timeout: Duration,
-    /// Messages fetched ahead for one subscription, at most, besides what the host says.
-    pub(crate) prefetch: usize,
     /// Bytes a broker waits for before it answers a fetch, at least.
     pub(crate) fetch_min_bytes: i32,
     /// Bytes of one partition in one fetch, at most; one larger batch comes all the same.
@@ -148,6 +143,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// How long a member of a group waits for an answer: one that hears nothing for its session's time is a member no
+    /// more, and must look for another way in time.
+    pub(crate) fn answer_wait(&self) -> Duration {
+        self.read_wait.min(self.session_timeout)
+    }
+
     /// Reads and checks the settings.
     ///
     /// # Errors
@@ -171,7 +172,6 @@ impl Settings {
             },
             heartbeat,
             session_timeout,
-            prefetch: bounded(&properties, "channelBufferSize", 256, 1, PREFETCH_MAX)?,
             fetch_min_bytes: int(bounded(&properties, "consumerFetchMin", 1, 0, FETCH_BYTES_MAX)?),
             fetch_bytes: int(bounded(&properties, "consumerFetchDefault", 1 << 20, 1, FETCH_BYTES_MAX)?),
             metadata_refresh: wait(

@@ -15,6 +15,7 @@ mod versions;
 
 use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ use crate::health::Health;
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 
 /// For so long may a topic be missing that the broker is about to create.
-const CREATION_WAIT: Duration = Duration::from_secs(2);
+const CREATION_WAIT: Duration = Duration::from_secs(3);
 
 /// How long the first try to reach each broker may take: the reason should be known before whoever waits gives up.
 const FIRST_DIAL_WAIT: Duration = Duration::from_secs(2);
@@ -93,8 +94,8 @@ pub(crate) struct Cluster {
     health: Rc<Health>,
     slots: Slots,
     map: RefCell<Map>,
-    /// Held by who asks for metadata: those who ask meanwhile mostly find their answer in what comes.
-    asking: Mutex<()>,
+    /// Held by who asks about a topic: those who ask meanwhile find their answer in what comes.
+    asking: RefCell<HashMap<String, Rc<Mutex<()>>>>,
     closing: Cell<bool>,
 }
 
@@ -109,7 +110,7 @@ impl Cluster {
     pub(crate) fn new(settings: Rc<Settings>, health: Rc<Health>) -> Rc<Self> {
         let slots = Slots::new(Rc::clone(&settings), Rc::clone(&health));
         let map = RefCell::default();
-        Rc::new(Self { settings, health, slots, map, asking: Mutex::new(()), closing: Cell::new(false) })
+        Rc::new(Self { settings, health, slots, map, asking: RefCell::default(), closing: Cell::new(false) })
     }
 
     /// What the resource says.
@@ -150,6 +151,16 @@ impl Cluster {
             }
             patience = self.settings.dial_wait;
             timer::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// The first real question was not answered: what a broker does that wants credentials and has got none.
+    fn turned_away(&self, error: CallError) -> Failure {
+        match error.harmless() {
+            Failure::Transient(why) if self.settings.sasl.is_none() => {
+                Failure::Transient(format!("{why}; does this listener want a password (metadata authType)?"))
+            }
+            other => other,
         }
     }
 
@@ -226,7 +237,7 @@ impl Cluster {
         loop {
             let link = self.reach(to, lane, deadline).await?;
             let version = link.version::<R>()?;
-            let asked = link.ask(request(version).borrow(), version, patience.max(self.settings.read_wait));
+            let asked = link.ask(request(version).borrow(), version, patience.max(self.settings.answer_wait()));
             let left = deadline.saturating_duration_since(timer::now());
             match timer::timeout(left, asked).await {
                 Some(Ok(answer)) => return Ok((answer, version)),
@@ -370,23 +381,28 @@ impl Cluster {
         }
         check_name(topic)?;
         let begun = timer::now();
+        let mut missed = None;
         loop {
             let error = match self.look_up(topic, begun, patience).await? {
                 Ok(partitions) => return Ok(Some(partitions)),
                 Err(error) => error,
             };
-            let spent = timer::now().saturating_duration_since(begun);
+            let since = |start| timer::now().saturating_duration_since(start);
             match error {
-                ResponseError::UnknownTopicOrPartition if spent >= CREATION_WAIT.min(patience) => return Ok(None),
-                ResponseError::UnknownTopicOrPartition => {}
-                error if error.is_retriable() && spent < patience => {}
+                ResponseError::UnknownTopicOrPartition => {
+                    if since(*missed.get_or_insert_with(timer::now)) >= CREATION_WAIT.min(patience) {
+                        return Ok(None);
+                    }
+                }
+                error if error.is_retriable() && since(begun) < patience => {}
                 error => return Err(of_topic(error, topic)),
             }
             timer::sleep(LOOKUP_PAUSE).await;
         }
     }
 
-    fn known(&self, topic: &str) -> Option<Vec<PartitionInfo>> {
+    /// The partitions of a topic, if they are known well enough.
+    pub(crate) fn known(&self, topic: &str) -> Option<Vec<PartitionInfo>> {
         let map = self.map.borrow();
         map.topic(topic, timer::now(), self.settings.metadata_refresh).map(|topic| topic.partitions.clone())
     }
@@ -398,7 +414,22 @@ impl Cluster {
         begun: Instant,
         patience: Duration,
     ) -> Result<Result<Vec<PartitionInfo>, ResponseError>, Failure> {
-        let _turn = self.asking.lock().await;
+        let asking = Rc::clone(self.asking.borrow_mut().entry(topic.to_owned()).or_default());
+        let found = {
+            let _turn = asking.lock().await;
+            self.look_up_alone(topic, begun, patience).await
+        };
+        drop(asking);
+        self.asking.borrow_mut().retain(|_, asking| Rc::strong_count(asking) > 1);
+        found
+    }
+
+    async fn look_up_alone(
+        &self,
+        topic: &str,
+        begun: Instant,
+        patience: Duration,
+    ) -> Result<Result<Vec<PartitionInfo>, ResponseError>, Failure> {
         let heard = self.map.borrow().heard(topic);
         if heard.is_some_and(|heard| heard > begun)
             && let Some(known) = self.known(topic)

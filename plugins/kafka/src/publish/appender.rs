@@ -54,7 +54,10 @@ pub(super) struct Appender {
 
 impl fmt::Debug for Appender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Appender").field("topic", &self.topic).field("partition", &self.partition).finish_non_exhaustive()
+        f.debug_struct("Appender")
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
     }
 }
 

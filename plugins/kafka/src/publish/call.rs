@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// What is known now. What is not will never be asked for again.
-    fn results(&self) -> Results {
+    pub(super) fn results(&self) -> Results {
         let why = std::mem::take(&mut *self.why.borrow_mut());
         let reason = if why.is_empty() { String::new() } else { format!(": {why}") };
         let result = |state: &mut State| match std::mem::replace(state, State::GivenUp) {

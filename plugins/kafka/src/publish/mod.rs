@@ -18,20 +18,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures::future::join_all;
-use whimbrel_sdk::{Failure, Message, timer};
+use whimbrel_sdk::{Failure, Message, task, timer};
 
 use self::appender::Appender;
 use self::call::{Call, Pending};
 use self::identity::Identity;
 use self::partitioner::Partitioning;
 use crate::cluster::{Cluster, PartitionInfo};
-use crate::records::{BATCH_HEADER_BYTES, Record, record_size, to_record};
+use crate::records::{BATCH_HEADER_BYTES, record_size, to_record};
 
 /// Bytes that wait to be published or confirmed, at most.
 const QUEUE_MAX_BYTES: usize = 32 << 20;
+
+/// How long one look for a topic takes, before those who wait are told why.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 
 /// What a record and its batch take besides the message, for a message with a few headers.
 const OVERHEAD_BYTES: usize = 128;
@@ -41,6 +43,8 @@ pub(crate) struct Producer {
     pub(crate) cluster: Rc<Cluster>,
     pub(crate) identity: Identity,
     appenders: RefCell<HashMap<(Rc<str>, i32), Rc<Appender>>>,
+    /// Messages of topics that are not known yet.
+    waiting: RefCell<HashMap<Rc<str>, Vec<Addressed>>>,
     partitioning: Partitioning,
     queued_bytes: Rc<Cell<usize>>,
 }
@@ -51,11 +55,10 @@ impl fmt::Debug for Producer {
     }
 }
 
-/// A message on its way to a partition.
+/// A message whose partition is not known yet.
 struct Addressed {
-    index: usize,
-    record: Record,
-    /// What its publisher asks for.
+    pending: Pending,
+    /// The partition that its publisher asks for.
     partition: Option<i32>,
 }
 
@@ -63,7 +66,14 @@ impl Producer {
     pub(crate) fn new(cluster: Rc<Cluster>) -> Rc<Self> {
         let partitioning = Partitioning::new(cluster.settings().partitioner);
         let identity = Identity::new(Rc::clone(&cluster));
-        Rc::new(Self { cluster, identity, appenders: RefCell::default(), partitioning, queued_bytes: Rc::default() })
+        Rc::new(Self {
+            cluster,
+            identity,
+            appenders: RefCell::default(),
+            waiting: RefCell::default(),
+            partitioning,
+            queued_bytes: Rc::default(),
+        })
     }
 
     /// The most bytes one message may have, data and metadata together.
@@ -79,8 +89,9 @@ impl Producer {
     ) -> Vec<Result<(), Failure>> {
         let deadline = timer::now() + patience;
         let call = Call::of(messages.len());
-        let by_topic = self.sort(messages, &call);
-        join_all(by_topic.into_iter().map(|(topic, messages)| self.hand_over(topic, messages, &call, deadline))).await;
+        for (topic, messages) in self.sort(messages, &call) {
+            self.hand_over(&topic, messages);
+        }
         call.wait(deadline).await
     }
 
@@ -89,20 +100,31 @@ impl Producer {
         let now = millis_since_1970();
         let mut by_topic: Vec<(Rc<str>, Vec<Addressed>)> = Vec::new();
         for (index, mut message) in messages.into_iter().enumerate() {
-            match self.check(&message) {
+            let topic = std::mem::take(&mut message.topic);
+            match self.address(message, index, now, call) {
                 Err(failure) => call.resolve(index, Err(failure)),
-                Ok(partition) => {
-                    let topic = std::mem::take(&mut message.topic);
-                    let record = to_record(message, now, self.cluster.settings());
-                    let addressed = Addressed { index, record, partition };
-                    match by_topic.iter_mut().find(|(known, _)| **known == *topic) {
-                        Some((_, list)) => list.push(addressed),
-                        None => by_topic.push((topic.into(), vec![addressed])),
-                    }
-                }
+                Ok(addressed) => match by_topic.iter_mut().find(|(known, _)| **known == *topic) {
+                    Some((_, list)) => list.push(addressed),
+                    None => by_topic.push((topic.into(), vec![addressed])),
+                },
             }
         }
         by_topic
+    }
+
+    fn address(&self, message: Message, index: usize, now: i64, call: &Rc<Call>) -> Result<Addressed, Failure> {
+        let partition = self.check(&message)?;
+        let record = to_record(message, now, self.cluster.settings());
+        let (size, limit) = (record_size(&record), self.cluster.settings().max_message_bytes);
+        if size + BATCH_HEADER_BYTES > limit {
+            return Err(Failure::Invalid(format!(
+                "the message needs {size} bytes with all its headers: metadata maxMessageBytes is {limit}"
+            )));
+        }
+        let room = Room::take(&self.queued_bytes, size)
+            .ok_or_else(|| Failure::Throttled(("too much waits to be published".to_owned(), 0)))?;
+        let pending = Pending { record, size, index, call: Rc::clone(call), _room: room };
+        Ok(Addressed { pending, partition })
     }
 
     /// What can be checked without a broker. Returns the partition that the publisher names.
@@ -119,45 +141,58 @@ impl Producer {
         partitioner::named(message)
     }
 
-    async fn hand_over(self: &Rc<Self>, topic: Rc<str>, messages: Vec<Addressed>, call: &Rc<Call>, deadline: Instant) {
-        let left = deadline.saturating_duration_since(timer::now());
-        // The look-up has waits of its own; nothing is written before it ends.
-        let found = timer::timeout(left, self.cluster.partitions(&topic, left)).await;
-        let late = || Err(Failure::Transient(format!("nobody told in time who leads the topic {topic:?}")));
-        match found.unwrap_or_else(late) {
-            Ok(partitions) => self.queue(&topic, messages, &partitions, call),
-            Err(failure) => messages.iter().for_each(|message| call.resolve(message.index, Err(failure.clone()))),
+    /// Gives messages to their partitions. Where the topic is not known yet, they wait, and so do those that come after
+    /// them: nobody overtakes.
+    fn hand_over(self: &Rc<Self>, topic: &Rc<str>, messages: Vec<Addressed>) {
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(topic) {
+            waiting.extend(messages);
+            return;
+        }
+        if let Some(partitions) = self.cluster.known(topic) {
+            self.queue(topic, messages, &partitions);
+            return;
+        }
+        self.waiting.borrow_mut().insert(Rc::clone(topic), messages);
+        let (producer, topic) = (Rc::clone(self), Rc::clone(topic));
+        task::spawn(async move { producer.find(&topic).await });
+    }
+
+    /// Finds a topic for those who wait for that.
+    async fn find(self: &Rc<Self>, topic: &Rc<str>) {
+        loop {
+            let found = self.cluster.partitions(topic, LOOKUP_WAIT).await;
+            if let Some(waiting) = self.waiting.borrow_mut().get_mut(topic) {
+                waiting.retain(|message| !message.pending.is_given_up());
+                match &found {
+                    Err(Failure::Transient(why)) if !waiting.is_empty() => {
+                        waiting.iter().for_each(|message| message.pending.waits_for(why));
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
+            let waiting = self.waiting.borrow_mut().remove(topic).unwrap_or_default();
+            return match found {
+                Ok(partitions) => self.queue(topic, waiting, &partitions),
+                Err(failure) => waiting.iter().for_each(|message| message.pending.resolve(Err(failure.clone()))),
+            };
         }
     }
 
-    fn queue(self: &Rc<Self>, topic: &Rc<str>, messages: Vec<Addressed>, partitions: &[PartitionInfo], call: &Rc<Call>) {
-        let limit = self.cluster.settings().max_message_bytes;
-        let bytes: usize = messages.iter().map(|message| record_size(&message.record)).sum();
+    fn queue(self: &Rc<Self>, topic: &Rc<str>, messages: Vec<Addressed>, partitions: &[PartitionInfo]) {
+        let bytes: usize = messages.iter().map(|message| message.pending.size).sum();
         let sticky = self.partitioning.sticky(topic, partitions, bytes);
         let mut woken: Vec<Rc<Appender>> = Vec::new();
-        for Addressed { index, record, partition } in messages {
-            let size = record_size(&record);
-            let chosen = self.partitioning.choose(&record, partition, partitions, sticky);
-            let refused = match chosen {
-                Err(failure) => Some(failure),
-                Ok(_) if size + BATCH_HEADER_BYTES > limit => Some(Failure::Invalid(format!(
-                    "the message needs {size} bytes with all its headers: metadata maxMessageBytes is {limit}"
-                ))),
-                Ok(_) if self.queued_bytes.get() + size > QUEUE_MAX_BYTES => {
-                    Some(Failure::Throttled(("too much waits to be published".to_owned(), 0)))
-                }
+        for Addressed { pending, partition } in messages {
+            match self.partitioning.choose(&pending.record, partition, partitions, sticky) {
+                Err(failure) => pending.resolve(Err(failure)),
                 Ok(partition) => {
                     let appender = self.appender(topic, partition);
-                    let room = Room::take(&self.queued_bytes, size);
-                    appender.push(Pending { record, size, index, call: Rc::clone(call), _room: room });
+                    appender.push(pending);
                     if !woken.iter().any(|known| Rc::ptr_eq(known, &appender)) {
                         woken.push(appender);
                     }
-                    None
                 }
-            };
-            if let Some(failure) = refused {
-                call.resolve(index, Err(failure));
             }
         }
         woken.into_iter().for_each(|appender| appender.start(self));
@@ -178,9 +213,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    fn take(all: &Rc<Cell<usize>>, size: usize) -> Self {
-        all.set(all.get() + size);
-        Self { all: Rc::clone(all), size }
+    /// `None`: there is none.
+    fn take(all: &Rc<Cell<usize>>, size: usize) -> Option<Self> {
+        let taken = all.get() + size;
+        (taken <= QUEUE_MAX_BYTES).then(|| {
+            all.set(taken);
+            Self { all: Rc::clone(all), size }
+        })
     }
 }
 

@@ -87,10 +87,8 @@ pub(crate) fn python() -> PathBuf {
     let find = || {
         let installed = Command::new(brokers()).args(["install", "kafka"]).output().unwrap();
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
-            PathBuf::from,
-        );
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
         target.join("brokers/venv/bin/python")
     };
     PYTHON.get_or_init(find).clone()
@@ -119,7 +117,8 @@ impl Server {
             let addresses = launch(&folder, &[]);
             (folder, addresses)
         };
-        let (folder, (addresses, internal)) = tokio::task::spawn_blocking(move || SHARED.get_or_init(make).clone()).await.unwrap();
+        let (folder, (addresses, internal)) =
+            tokio::task::spawn_blocking(move || SHARED.get_or_init(make).clone()).await.unwrap();
         Self { folder, addresses, internal, is_shared: true, _kept: None }
     }
 
@@ -477,7 +476,8 @@ impl Inbox {
 
     /// Stops once nobody settles any more.
     pub(crate) async fn stop_shared(&self) {
-        until("nobody settles", || self.subscription.borrow().as_ref().is_none_or(|one| Rc::strong_count(one) == 1)).await;
+        until("nobody settles", || self.subscription.borrow().as_ref().is_none_or(|one| Rc::strong_count(one) == 1))
+            .await;
         self.subscription_stop().await;
     }
 
@@ -496,7 +496,11 @@ pub(crate) fn number(delivery: &Delivery) -> u32 {
 /// One entry of a delivery's metadata.
 pub(crate) fn metadata<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
     let pairs = &delivery.message.metadata;
-    pairs.iter().rev().find(|(known, _)| known == name).map_or_else(|| panic!("no {name}: {pairs:?}"), |(_, value)| value)
+    pairs
+        .iter()
+        .rev()
+        .find(|(known, _)| known == name)
+        .map_or_else(|| panic!("no {name}: {pairs:?}"), |(_, value)| value)
 }
 
 /// Where a delivery stands in its partition.

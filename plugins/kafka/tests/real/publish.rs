@@ -1,6 +1,7 @@
 //! Publishing: what arrives, what is refused, and what waits.
 
 use super::harness::*;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use whimbrel_sdk::{Adapter, Failure, Message, Status};
@@ -139,7 +140,11 @@ fn a_key_has_one_partition_and_keeps_its_order() {
         assert_eq!(by_key.len(), 50);
         for (key, messages) in by_key {
             assert!(messages.iter().all(|(partition, _)| *partition == messages[0].0), "{key}: {messages:?}");
-            assert_eq!(messages.iter().map(|(_, call)| *call).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>(), "{key}");
+            assert_eq!(
+                messages.iter().map(|(_, call)| *call).collect::<Vec<_>>(),
+                (0..20).collect::<Vec<_>>(),
+                "{key}"
+            );
         }
     });
 }
@@ -305,9 +310,11 @@ fn cut_connections_neither_lose_nor_double_nor_reorder() {
         let (server, proxy) = Server::behind_proxy(&["--partitions", "1"]).await;
         let bus = Bus::open(&proxy.host(), "i", &[]).await;
         bus.publish("orders", b"0").await.unwrap();
+        let (count, is_over) = (Cell::new(1), Cell::new(false));
         let publishing = async {
-            for number in 1..400 {
-                bus.publish("orders", number.to_string().as_bytes()).await.unwrap();
+            while !is_over.get() {
+                bus.publish("orders", count.get().to_string().as_bytes()).await.unwrap();
+                count.set(count.get() + 1);
             }
         };
         let cutting = async {
@@ -318,11 +325,15 @@ fn cut_connections_neither_lose_nor_double_nor_reorder() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 proxy.cut();
                 proxy.mute(false);
+                let before = count.get();
+                until("it goes on", || count.get() > before + 5).await;
             }
+            is_over.set(true);
         };
         tokio::join!(publishing, cutting);
-        let stored: Vec<u32> = server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
-        assert_eq!(stored, (0..400).collect::<Vec<_>>());
+        let stored: Vec<u32> =
+            server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
+        assert_eq!(stored, (0..count.get()).collect::<Vec<_>>());
         assert!(proxy.accepted() > 10, "the proxy cut nothing");
     });
 }
@@ -352,7 +363,8 @@ fn pipelined_batches_survive_cuts_in_order() {
             }
         };
         tokio::join!(publishing, cutting);
-        let stored: Vec<u32> = server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
+        let stored: Vec<u32> =
+            server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
         assert_eq!(stored, (0..=1000).collect::<Vec<_>>());
     });
 }
@@ -394,7 +406,8 @@ fn one_of_three_brokers_may_die() {
             server.kill_node(2).await;
         };
         tokio::join!(publishing, killing);
-        let mut stored: Vec<u32> = server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
+        let mut stored: Vec<u32> =
+            server.read("orders").await.iter().map(|stored| stored.text().parse().unwrap()).collect();
         stored.sort_unstable();
         assert_eq!(stored, (0..300).collect::<Vec<_>>());
     });
