@@ -36,6 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-redis", &["whimbrel-sdk"]),
     ("whimbrel-jetstream", &["whimbrel-sdk"]),
     ("whimbrel-rabbitmq", &["whimbrel-sdk"]),
+    ("whimbrel-kafka", &["whimbrel-sdk"]),
     ("whimbrel-rust", &["whimbrel-sdk"]),
     // They wrap an adapter of ours, so that what lies or misbehaves is a whole one.
     ("whimbrel-liar", &["whimbrel-redis", "whimbrel-sdk"]),
