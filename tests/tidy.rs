@@ -34,6 +34,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-sdk", &[]),
     ("whimbrel-in-memory", &["whimbrel-sdk"]),
     ("whimbrel-redis", &["whimbrel-sdk"]),
+    ("whimbrel-jetstream", &["whimbrel-sdk"]),
+    ("whimbrel-rabbitmq", &["whimbrel-sdk"]),
+    ("whimbrel-kafka", &["whimbrel-sdk"]),
     ("whimbrel-rust", &["whimbrel-sdk"]),
     // They wrap an adapter of ours, so that what lies or misbehaves is a whole one.
     ("whimbrel-liar", &["whimbrel-redis", "whimbrel-sdk"]),
