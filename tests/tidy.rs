@@ -43,7 +43,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-misbehaving-adapter", &["whimbrel-in-memory", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-handler", &["whimbrel-sdk"]),
     // The kit's proxy; the redis adapter and the sdk natively: the baseline of the benchmark.
-    ("whimbrel-tests", &["whimbrel", "whimbrel-artifacts", "whimbrel-conform", "whimbrel-redis", "whimbrel-sdk"]),
+    (
+        "whimbrel-tests",
+        &[
+            "whimbrel",
+            "whimbrel-artifacts",
+            "whimbrel-conform",
+            "whimbrel-jetstream",
+            "whimbrel-kafka",
+            "whimbrel-rabbitmq",
+            "whimbrel-redis",
+            "whimbrel-sdk",
+        ],
+    ),
 ];
 
 /// Heavy libraries, and the only package that may name each.
