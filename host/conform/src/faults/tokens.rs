@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use whimbrel_pubsub::{Arrived, Verdict};
 
+use super::behind::behind;
 use super::load::{Load, RECOVER_WAIT};
-use super::network::is_used;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Seen;
 use crate::proxy::{Cut, Proxy};
@@ -45,7 +45,7 @@ pub(super) const CHECKS: &[Check] = &[
         cause: "a token that is not bound to its connection, or messages in hand that are forgotten or acknowledged when \
                 the connection is made anew",
         read: "wit/README.md, \"Subscribing, credit, and order\"",
-        needs: &[Need::Shared, Need::Queue],
+        needs: &[Need::Proxy, Need::Queue],
         bound: Some(Duration::from_secs(180)),
         run: |rig| Box::pin(stale_tokens(rig)),
     },
@@ -73,10 +73,9 @@ async fn stale_tokens(rig: &Rig) -> Tested {
 
 async fn stale_round(rig: &Rig, proxy: &Proxy) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, proxy).await?;
     let mut inbox = load.subscribe(&instance).await?;
     load.fill(&instance, HELD as u64).await?;
-    is_used(proxy.counts().open)?;
     let old = hold(&load, &mut inbox, HELD).await?;
     cut(&load, &instance, proxy).await?;
     refuses(&load, &mut inbox, &old).await?;
