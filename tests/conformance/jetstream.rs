@@ -4,6 +4,6 @@ use super::suite::{Broker, Case};
 
 pub(super) const CASES: &[Case] = &[Case {
     adapter: whimbrel_artifacts::JETSTREAM,
-    broker: Broker::Started("nats", "node"),
+    broker: Broker::Started("nats", "stream"),
     not_supported: &[],
 }];
