@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use whimbrel_sdk::net::Tls;
 use whimbrel_sdk::properties::{self, Properties};
-use whimbrel_sdk::{Config, Failure};
+use whimbrel_sdk::{Config, Failure, log};
 
 pub(crate) use servers::{Server, address_of};
 
@@ -183,7 +183,7 @@ impl Given<'_> {
         }
     }
 
-    fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(
+    fn number<T: std::str::FromStr + PartialOrd + fmt::Display + Copy>(
         &self,
         name: &str,
         min: T,
@@ -342,7 +342,12 @@ impl Given<'_> {
 
     /// Settings of Dapr's component that mean nothing here must still be what they are said to be.
     fn check_ignored(&self) -> Result<(), Failure> {
-        self.choice("ackPolicy", &["explicit", "all", "none"])?;
+        if let Some(policy @ ("all" | "none")) = self.choice("ackPolicy", &["explicit", "all", "none"])? {
+            log::warn(&format!("metadata ackPolicy {policy} would lose messages: explicit is used"));
+        }
+        if self.text("queueGroupName").is_some() && self.text("durableName").is_none() {
+            log::warn("metadata queueGroupName is ignored without durableName: replicas share the group of their app");
+        }
         self.switch("flowControl")?;
         self.number::<u64>("rateLimit", 0)?;
         Ok(())

@@ -97,7 +97,10 @@ impl Adapter for JetStream {
         let link = first_link(&wire, &standing).await?;
         let hub = Hub::new(settings, Rc::clone(&wire), health);
         task::spawn(wire.run(link, standing, Watch(Rc::downgrade(&hub))));
-        check_jetstream(&hub).await?;
+        if let Err(failure) = check_jetstream(&hub).await {
+            hub.wire.close(CLOSE_WAIT).await;
+            return Err(failure);
+        }
         Ok(Self { hub })
     }
 

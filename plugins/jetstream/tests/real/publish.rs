@@ -96,6 +96,24 @@ fn what_is_too_large_is_refused_and_the_connection_lives() {
     });
 }
 
+/// A line that is too long would end the connection, and everything on it.
+#[test]
+fn long_topics() {
+    run(async {
+        let server = Server::start().await;
+        let proxy = Proxy::start(server.port).await;
+        let bus = Bus::open(&proxy.url(), &[]).await;
+        let topic = format!("orders.{}", "x".repeat(3000));
+        let inbox = bus.subscribe(&topic, &"g".repeat(1000), 10).await;
+        bus.publish(&topic, b"1").await.unwrap();
+        let delivery = inbox.next().await;
+        assert_eq!(delivery.message.topic, topic);
+        inbox.ack(&delivery).await;
+        assert!(matches!(bus.publish(&"x".repeat(4000), b"1").await, Err(Failure::Invalid(_))));
+        assert_eq!(proxy.made.get(), 1);
+    });
+}
+
 #[test]
 fn a_stream_may_allow_less() {
     run(async {
