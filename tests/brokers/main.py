@@ -119,8 +119,10 @@ def _names(asked) -> list[str] | None:
 
 
 def _end(asked, gently: bool) -> None:
-    lifecycle.known(asked.folder)
+    state = lifecycle.known(asked.folder)
     with lifecycle.alone(asked.folder):
+        if not gently and hasattr(_module(asked.kind), "before_kill"):
+            _module(asked.kind).before_kill(asked.folder, state)
         processes.end(asked.folder, _names(asked), gently=gently)
 
 

@@ -91,7 +91,8 @@ impl Instance {
         let opened =
             instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
         match instance.state() {
-            BrokerState::Ready if opened => Ok(instance),
+            // It may stand otherwise again by now: news come late.
+            state if opened && !matches!(state, BrokerState::Failed(_)) => Ok(instance),
             state => Err(Wrong::new(format!("an instance did not open within {} s: {state}", bound.as_secs()))),
         }
     }
