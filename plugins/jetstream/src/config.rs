@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use whimbrel_sdk::net::Tls;
 use whimbrel_sdk::properties::{self, Properties};
-use whimbrel_sdk::{Config, Failure};
+use whimbrel_sdk::{Config, Failure, log};
 
 pub(crate) use servers::{Server, address_of};
 
@@ -122,7 +122,7 @@ impl Settings {
     pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
         let given = Given(Properties::of(config));
         let dapr = given.choice("compat", &["none", "dapr"])? == Some("dapr");
-        given.choice("ackPolicy", &["explicit", "all", "none"])?;
+        given.check_ignored()?;
         let servers = servers::parse(given.required("natsURL")?)?;
         let tls = given.tls()?;
         let (switched, first) = (given.switch("tlsRequired")?, given.switch("tlsHandshakeFirst")?);
@@ -183,7 +183,7 @@ impl Given<'_> {
         }
     }
 
-    fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(
+    fn number<T: std::str::FromStr + PartialOrd + fmt::Display + Copy>(
         &self,
         name: &str,
         min: T,
@@ -314,29 +314,10 @@ impl Given<'_> {
     }
 
     fn creation(&self) -> Result<Option<Creation>, Failure> {
-        if self.choice("streamCreate", &["off", "auto"])? != Some("auto") {
-            return Ok(None);
-        }
-        let subjects: Vec<String> = self
-            .text("streamSubjects")
-            .unwrap_or_default()
-            .split(',')
-            .map(str::trim)
-            .filter(|subject| !subject.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if subjects.iter().any(|subject| !is_subject(subject)) {
-            return Err(invalid("streamSubjects", "must be a list of subjects such as orders, orders.>"));
-        }
-        match (self.text("streamName").is_some(), subjects.is_empty()) {
-            (true, true) => {
-                return Err(invalid("streamSubjects", "is required where streamCreate is auto and streamName is set"));
-            }
-            (false, false) => return Err(invalid("streamName", "is required where streamSubjects is set")),
-            _ => {}
-        }
-        Ok(Some(Creation {
-            subjects,
+        let subjects = self.text("streamSubjects").unwrap_or_default();
+        let subjects = subjects.split(',').map(str::trim).filter(|subject| !subject.is_empty());
+        let creation = Creation {
+            subjects: subjects.map(str::to_owned).collect(),
             replicas: self.number("streamReplicas", 1)?.unwrap_or(1),
             memory: self.choice("streamStorage", &["file", "memory"])? == Some("memory"),
             max_age: self.duration("streamMaxAge")?.unwrap_or_default(),
@@ -344,7 +325,32 @@ impl Given<'_> {
             max_messages: self.number("streamMaxMessages", -1)?.unwrap_or(-1),
             duplicate_window: self.duration("streamDuplicateWindow")?,
             refuse_new: self.choice("streamDiscard", &["old", "new"])? == Some("new"),
-        }))
+        };
+        if creation.subjects.iter().any(|subject| !is_subject(subject)) {
+            return Err(invalid("streamSubjects", "must be a list of subjects such as orders, orders.>"));
+        }
+        let asked = self.choice("streamCreate", &["off", "auto"])? == Some("auto");
+        match (self.text("streamName").is_some(), creation.subjects.is_empty()) {
+            _ if !asked => Ok(None),
+            (true, true) => {
+                Err(invalid("streamSubjects", "is required where streamCreate is auto and streamName is set"))
+            }
+            (false, false) => Err(invalid("streamName", "is required where streamSubjects is set")),
+            _ => Ok(Some(creation)),
+        }
+    }
+
+    /// Settings of Dapr's component that mean nothing here must still be what they are said to be.
+    fn check_ignored(&self) -> Result<(), Failure> {
+        if let Some(policy @ ("all" | "none")) = self.choice("ackPolicy", &["explicit", "all", "none"])? {
+            log::warn(&format!("metadata ackPolicy {policy} would lose messages: explicit is used"));
+        }
+        if self.text("queueGroupName").is_some() && self.text("durableName").is_none() {
+            log::warn("metadata queueGroupName is ignored without durableName: replicas share the group of their app");
+        }
+        self.switch("flowControl")?;
+        self.number::<u64>("rateLimit", 0)?;
+        Ok(())
     }
 
     fn deduplication(&self, dapr: bool) -> Result<Deduplication, Failure> {

@@ -55,7 +55,7 @@ pub(crate) mod number {
     pub(crate) const STREAM_NAME_IN_USE: u32 = 10058;
     pub(crate) const STREAMS_OVERLAP: u32 = 10065;
     pub(crate) const NOT_ENABLED: u32 = 10039;
-    pub(super) const TOO_LARGE: u32 = 10054;
+    pub(super) const TOO_LARGE: [u32; 2] = [10054, 10097];
     /// Memory, storage or messages are used up: of the stream, the account or the server.
     pub(super) const LIMITS: [u32; 6] = [10023, 10028, 10047, 10077, 10122, 10123];
 }
@@ -67,7 +67,7 @@ pub(crate) fn of_api(error: &ApiError, what: &str) -> Failure {
         (number::NOT_ENABLED, _) => {
             Failure::Permanent(format!("{text}. Enable JetStream on the server and for this account"))
         }
-        (number::TOO_LARGE, _) => Failure::Invalid(text),
+        (code, _) if number::TOO_LARGE.contains(&code) => Failure::Invalid(text),
         (code, _) if number::LIMITS.contains(&code) => {
             Failure::Throttled((format!("{text}. Consume messages, or raise the limits"), 0))
         }

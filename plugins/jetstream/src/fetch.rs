@@ -196,11 +196,12 @@ impl Sub {
         let (mut backoff, mut silence) = (Backoff::default(), 0);
         let mut beat = Box::pin(timer::sleep(BEAT));
         while self.live.get() {
-            if hub.wire.is_up() && !self.paused.get() {
-                if let Err(failure) = self.go_on(&hub, &mut backoff).await {
-                    self.fail(failure);
-                    break;
-                }
+            if hub.wire.is_up()
+                && !self.paused.get()
+                && let Err(failure) = self.go_on(&hub, &mut backoff).await
+            {
+                self.fail(failure);
+                break;
             }
             let wake = self.feed.wake.wait();
             pin_mut!(wake);

@@ -55,9 +55,6 @@ pub use crate::subscription::JetStreamSubscription;
 /// Messages of one publish call, at most: enough to make what a call costs small, and few enough to be answered soon.
 pub const BATCH_MAX: u32 = 512;
 
-/// Bytes of a message that headers may need besides the metadata itself.
-const HEADER_BYTES: usize = 1024;
-
 /// How long the first try to connect may take at most.
 const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
 
@@ -100,7 +97,10 @@ impl Adapter for JetStream {
         let link = first_link(&wire, &standing).await?;
         let hub = Hub::new(settings, Rc::clone(&wire), health);
         task::spawn(wire.run(link, standing, Watch(Rc::downgrade(&hub))));
-        check_jetstream(&hub).await?;
+        if let Err(failure) = check_jetstream(&hub).await {
+            hub.wire.close(CLOSE_WAIT).await;
+            return Err(failure);
+        }
         Ok(Self { hub })
     }
 
@@ -112,7 +112,7 @@ impl Adapter for JetStream {
                 | Feature::DELIVERY_COUNT
                 | Feature::WILDCARDS,
             max_batch: BATCH_MAX,
-            max_message_bytes: self.hub.wire.max_payload().saturating_sub(HEADER_BYTES) as u64,
+            max_message_bytes: self.hub.wire.max_message() as u64,
         }
     }
 

@@ -25,6 +25,9 @@ const RESERVED: &str = "nats-";
 /// The longest id that becomes part of a header, bytes.
 const ID_MAX_BYTES: usize = 256;
 
+/// The longest topic, bytes: a server hangs up on whoever says a line of more than 4096, and a topic is never alone on one.
+const TOPIC_MAX_BYTES: usize = 3072;
+
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 /// Writes the header block. Nothing is written where there is nothing to say.
@@ -185,6 +188,10 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), Failure> {
 pub(crate) fn check_filter(topic: &str) -> Result<(), Failure> {
     if topic.is_empty() {
         return Err(Failure::Invalid("the topic is empty".to_owned()));
+    }
+    if topic.len() > TOPIC_MAX_BYTES {
+        let short: String = topic.chars().take(32).collect();
+        return Err(refused(&format!("{short}..."), &format!("it has more than {TOPIC_MAX_BYTES} bytes")));
     }
     if let Some(c) = topic.chars().find(|c| c.is_whitespace() || c.is_control()) {
         return Err(refused(topic, &format!("NATS allows no {c:?} in a subject")));

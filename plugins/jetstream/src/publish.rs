@@ -88,7 +88,7 @@ async fn attempt(hub: &Hub, messages: &Rc<Vec<Message>>, known: &mut [Known], un
 /// Writes what is to be sent, and tells which messages those are. What is too large is not.
 fn encode(hub: &Hub, number: u64, messages: &[Message], known: &mut [Known]) -> (Vec<usize>, Vec<u8>) {
     let (wire, deduplication): (&Wire, _) = (&hub.wire, hub.settings.deduplication);
-    let max = wire.max_payload();
+    let (max, max_payload) = (wire.max_message(), wire.max_payload());
     let (mut parts, mut head, mut reply) = (Vec::with_capacity(messages.len()), Vec::new(), String::new());
     let size = |message: &Message| message.data.len() + 2 * message.topic.len() + LINE_BYTES;
     let mut bytes = Vec::with_capacity(messages.iter().map(size).sum());
@@ -98,10 +98,13 @@ fn encode(hub: &Hub, number: u64, messages: &[Message], known: &mut [Known]) -> 
         }
         head.clear();
         write_head(&mut head, message, deduplication);
-        let size = head.len() + message.data.len();
-        if max > 0 && size > max {
+        let metadata: usize = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size = message.data.len() + metadata;
+        if max > 0 && (size > max || head.len() + message.data.len() > max_payload) {
             *known = Some(Err(Failure::Invalid(format!(
-                "the message has {size} bytes, metadata included; the server's max_payload is {max}"
+                "the message has {size} bytes, metadata included, and {} as headers; with the server's max_payload of \
+                 {max_payload} it may have {max}",
+                head.len()
             ))));
             continue;
         }

@@ -22,6 +22,9 @@ use crate::wire::{Request, gather};
 /// How long stopping and pausing wait for the broker. What is not done by then is made up for by leases that run out.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
+/// The longest delay that the broker understands.
+const DELAY_MAX_NANOS: u64 = i64::MAX.unsigned_abs();
+
 /// One subscription.
 #[derive(Debug)]
 pub(crate) struct Sub {
@@ -283,7 +286,7 @@ fn encode(hub: &Hub, number: u64, asked: &[Asked]) -> Vec<u8> {
             Verdict::Retry(wait) => {
                 nak.clear();
                 // Writing into memory cannot fail.
-                write!(nak, "-NAK {{\"delay\":{wait}}}").ok();
+                write!(nak, "-NAK {{\"delay\":{}}}", wait.min(&DELAY_MAX_NANOS)).ok();
                 publish(&mut bytes, ack, Some(&reply), nak.as_bytes());
             }
         }

@@ -43,6 +43,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// How long a write may still take once its answers are there.
 const WRITE_WAIT: Duration = Duration::from_secs(3);
 
+/// Bytes of a message that headers may need besides the metadata itself.
+const HEADER_BYTES: usize = 1024;
+
 /// What becomes of a request.
 pub(crate) enum Answer<'a> {
     /// An answer, and to which of the request's parts.
@@ -163,6 +166,11 @@ impl Wire {
     /// The most bytes a message may have, headers included.
     pub(crate) fn max_payload(&self) -> usize {
         self.info.borrow().max_payload
+    }
+
+    /// The most bytes that the data and metadata of a message may have. 0: not known.
+    pub(crate) fn max_message(&self) -> usize {
+        self.max_payload().saturating_sub(HEADER_BYTES)
     }
 
     /// Whether the server says that it has JetStream.

@@ -83,6 +83,8 @@ fn topics() {
     for wrong in ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\0", "a.*", "a.>", ">", "$JS.API.INFO", "a\u{a0}b"] {
         assert!(matches!(check_topic(wrong), Err(Failure::Invalid(_))), "{wrong}");
     }
+    assert_eq!(check_topic(&"x".repeat(3072)), Ok(()));
+    assert!(matches!(check_topic(&"x".repeat(3073)), Err(Failure::Invalid(_))));
     for fine in ["a.*", "a.>", ">", "*", "*.b"] {
         assert_eq!(check_filter(fine), Ok(()), "{fine}");
     }

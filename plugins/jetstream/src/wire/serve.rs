@@ -98,9 +98,15 @@ impl Wire {
 
     /// Takes nothing more, waits for the answers that are still to come, and lets the connection end.
     pub(crate) async fn close(&self, patience: Duration) {
-        if self.connected.get() {
-            self.settled(patience).await;
-        }
+        let answering = async {
+            if self.connected.get() {
+                self.settled(patience).await;
+            }
+            while self.connected.get() && !self.asked.borrow().is_empty() {
+                timer::sleep(EXPIRE_EVERY).await;
+            }
+        };
+        timer::timeout(patience, answering).await;
         self.closing.set(true);
         self.work.raise();
     }
@@ -244,11 +250,11 @@ impl Wire {
             return;
         }
         let Some((number, part)) = self.numbers(msg.subject) else { return };
-        let taken = self.asked.borrow_mut().remove(&number);
+        let mut all = self.asked.borrow_mut();
         // An answer to what was given up is nobody's.
-        let Some(mut asked) = taken else { return };
-        if !(asked.taker)(Answer::Msg(part, msg)) {
-            self.asked.borrow_mut().insert(number, asked);
+        let Some(asked) = all.get_mut(&number) else { return };
+        if (asked.taker)(Answer::Msg(part, msg)) {
+            all.remove(&number);
         }
     }
 

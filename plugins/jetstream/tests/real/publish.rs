@@ -11,7 +11,7 @@ fn bytes_arrive_as_they_were_sent() {
         let bus = Bus::open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         let all: Vec<u8> = (0..=255).collect();
-        let large = vec![0xC3; (1 << 20) - 100];
+        let large = vec![0xC3; (1 << 20) - 1024];
         for data in [b"hello".as_slice(), b"", b"\0", b"\r\n+OK\r\n", b"{", br#"{"id":"7"}"#, &all, &large] {
             bus.publish("orders", data).await.unwrap();
             let delivery = inbox.next().await;
@@ -80,14 +80,36 @@ fn what_is_too_large_is_refused_and_the_connection_lives() {
         let proxy = Proxy::start(server.port).await;
         let bus = Bus::open(&proxy.url(), &[]).await;
         let limit = usize::try_from(bus.jetstream.features().max_message_bytes).unwrap();
-        bus.publish("orders", &vec![0; 4096]).await.unwrap();
+        bus.publish("orders", &vec![0; limit]).await.unwrap();
         let rich = Message { metadata: pairs(&[("k", &"v".repeat(100))]), ..message("orders", &vec![0; limit - 101]) };
         bus.publish_message(rich).await.unwrap();
-        for too_large in [vec![0; 4097], vec![0; 100_000]] {
+        for too_large in [vec![0; limit + 1], vec![0; 100_000]] {
             let result = bus.publish("orders", &too_large).await;
             assert!(matches!(&result, Err(Failure::Invalid(text)) if text.contains("max_payload")), "{result:?}");
         }
+        // Many names make more of a header than of the metadata.
+        let names: Vec<_> = (0..300).map(|name| (name.to_string(), String::new())).collect();
+        let spread = Message { metadata: names, ..message("orders", &vec![0; 2200]) };
+        assert!(matches!(bus.publish_message(spread).await, Err(Failure::Invalid(_))));
         bus.publish("orders", b"x").await.unwrap();
+        assert_eq!(proxy.made.get(), 1);
+    });
+}
+
+/// A line that is too long would end the connection, and everything on it.
+#[test]
+fn long_topics() {
+    run(async {
+        let server = Server::start().await;
+        let proxy = Proxy::start(server.port).await;
+        let bus = Bus::open(&proxy.url(), &[]).await;
+        let topic = format!("orders.{}", "x".repeat(3000));
+        let inbox = bus.subscribe(&topic, &"g".repeat(1000), 10).await;
+        bus.publish(&topic, b"1").await.unwrap();
+        let delivery = inbox.next().await;
+        assert_eq!(delivery.message.topic, topic);
+        inbox.ack(&delivery).await;
+        assert!(matches!(bus.publish(&"x".repeat(4000), b"1").await, Err(Failure::Invalid(_))));
         assert_eq!(proxy.made.get(), 1);
     });
 }
