@@ -35,7 +35,7 @@ fn what_dapr_declared_and_wrote_is_read() {
             daprs_topology(&client, &topic, auto_delete).await;
             let event = br#"{"specversion":"1.0","id":"1","data":"x"}"#;
             client.publish(&topic, "", event, daprs_properties(0)).await;
-            let expiring = daprs_properties(2).with_expiration("3600000".into()).with_priority(3).with_kind("t".into());
+            let expiring = daprs_properties(2).with_expiration("3600000".into()).with_priority(3).with_type("t".into());
             client
                 .publish(&topic, "", b"2", expiring.with_message_id("m".into()).with_correlation_id("c".into()))
                 .await;
