@@ -9,6 +9,7 @@ mod harness;
 
 mod api;
 mod cli;
+mod conformance;
 mod delivery;
 mod reload;
 mod security;

@@ -165,6 +165,11 @@ impl Server {
         lines.map(stored).collect()
     }
 
+    /// The file that `whimbrel conform --config` takes for it.
+    pub(crate) async fn profile(&self) -> Result<String> {
+        Ok(String::from_utf8(self.run("profile", &[], &[]).await?)?)
+    }
+
     /// Writes messages into a topic as Dapr's component lays them out.
     pub(crate) async fn write(&self, topic: &str, messages: &[Stored]) -> Result<()> {
         let mut lines = Vec::new();

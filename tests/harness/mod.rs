@@ -19,6 +19,6 @@ mod scene;
 mod wait;
 
 pub(crate) use host::whimbrel;
-pub(crate) use scene::{Test, run, run_within};
+pub(crate) use scene::{Test, build_folder, run, run_within};
 pub(crate) use wait::{until, until_within};
 pub(crate) use whimbrel_conform::{proxy, scale};

@@ -142,10 +142,6 @@ pub(crate) enum Need {
     Groups,
     /// `ordering`.
     Ordering,
-    /// `wildcards`.
-    Wildcards,
-    /// `delay`.
-    Delay,
     /// `delivery-count`.
     Count,
     /// `ttl`.
@@ -174,8 +170,6 @@ impl Need {
             Self::Shared => (spec.address.is_some(), "the broker lives in the component: no two instances meet"),
             Self::Groups => (features.groups, "the adapter does not declare `groups`"),
             Self::Ordering => (features.ordering, "the adapter does not declare `ordering`"),
-            Self::Wildcards => (features.wildcards, "the adapter does not declare `wildcards`"),
-            Self::Delay => (features.delay, "the adapter does not declare `delay`"),
             Self::Count => (features.delivery_count, "the adapter does not declare `delivery-count`"),
             Self::Ttl => (features.ttl, "the adapter does not declare `ttl`"),
             Self::Durable => (features.durable, "the adapter does not declare `durable`"),

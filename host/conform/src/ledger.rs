@@ -160,7 +160,7 @@ impl Ledger {
         books.moves += 1;
         books.mangled += u64::from(!page.whole);
         if count == 1 && !key.is_empty() {
-            books.judge_order(key.clone(), sequence);
+            books.judge_order(&key, sequence);
         }
         Some(Seen { n: page.n, count, key })
     }
@@ -281,8 +281,8 @@ impl Ledger {
 }
 
 impl Books {
-    fn judge_order(&mut self, name: String, sequence: u64) {
-        let key = self.keys.entry(name.clone()).or_default();
+    fn judge_order(&mut self, name: &str, sequence: u64) {
+        let key = self.keys.entry(name.to_owned()).or_default();
         match key.highest {
             Some(highest) if highest > sequence && !key.retried => {
                 self.disorder.push(format!("number {sequence} of key {name} came after number {highest}"));

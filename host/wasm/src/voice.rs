@@ -53,3 +53,27 @@ impl Voice {
         self.own.borrow().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_that_serves_is_heard() {
+        let (outside, heard) = watch::channel(BrokerState::Starting);
+        let outside = Arc::new(outside);
+        let (old, new) = (Voice::new("bus", Arc::clone(&outside), true), Voice::new("bus", outside, false));
+        let hears = |state: BrokerState| assert_eq!(*heard.borrow(), state);
+        old.tell(BrokerState::Ready);
+        new.tell(BrokerState::Connecting("it probes".to_owned()));
+        hears(BrokerState::Ready);
+        assert_eq!(new.last(), BrokerState::Connecting("it probes".to_owned()));
+        new.tell(BrokerState::Ready);
+        old.mute();
+        new.raise();
+        old.tell(BrokerState::Connecting("it drains".to_owned()));
+        hears(BrokerState::Ready);
+        new.tell(BrokerState::Connecting("it serves".to_owned()));
+        hears(BrokerState::Connecting("it serves".to_owned()));
+    }
+}

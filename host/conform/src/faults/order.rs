@@ -131,7 +131,7 @@ async fn come_and_go(load: &Load<'_>, n: u64) -> Result<(), Wrong> {
     let instance = load.rig.instance(&format!("guest{n}")).await?;
     let inbox = load.subscribe(&instance).await?;
     load.consume_until(&instance, inbox, Some(Instant::now() + STAY)).await;
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         load.ledger.fault("a replica leaves");
         instance.close().await;
     } else {

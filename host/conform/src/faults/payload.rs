@@ -122,7 +122,8 @@ async fn too_large(
 ) -> Result<(), Wrong> {
     let answers = instance.publish_within(topic, vec![Payload::of(data.clone())], MESSAGE_WAIT).await;
     match answers.into_iter().next() {
-        Some(Ok(())) => comes_back(inbox, &data, last).await,
+        // Confirmed and not stored is no matter of sizes.
+        Some(Ok(())) => comes_back(inbox, &data, last).await.map_err(|wrong| wrong.or_of("S4")),
         Some(Err(BrokerError::Invalid(_) | BrokerError::Permanent(_))) => Ok(()),
         Some(Err(error)) => Err(Wrong::new(format!(
             "a message of {} is beyond the limit, so trying again is in vain, but it was answered: {error} ({error:?})",

@@ -162,7 +162,7 @@ async fn come_again(
         };
         let Some(Seen { n, .. }) = load.ledger.arrived(&arrived.message.data) else { continue };
         missing.remove(&n);
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             inbox.ack(&arrived).await?;
         } else {
             kept.insert(n, arrived);

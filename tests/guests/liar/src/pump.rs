@@ -142,12 +142,13 @@ async fn lie(
             _ => {}
         }
         delivery.token = hand.take(&delivery);
+        told.push(delivery.clone());
         match shared.lie {
-            Lie::Duplicates => told.push(Delivery { token: hand.made_up(), ..delivery.clone() }),
-            Lie::DropsLeases => task::spawn(again(Rc::clone(hand), delivery.clone(), copies.clone())),
+            // The copy second: whoever settles the first has settled the message.
+            Lie::Duplicates => told.push(Delivery { token: hand.made_up(), ..delivery }),
+            Lie::DropsLeases => task::spawn(again(Rc::clone(hand), delivery, copies.clone())),
             _ => {}
         }
-        told.push(delivery);
     }
     if shared.lie == Lie::Reorders {
         told.reverse();
