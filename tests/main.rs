@@ -9,7 +9,9 @@ mod harness;
 
 mod api;
 mod cli;
+mod conformance;
 mod delivery;
+mod reload;
 mod security;
 
 mod examples;

@@ -32,7 +32,7 @@ def profile(kind: ModuleType, folder: Path, variant: str) -> str:
         *component,
         "---",
         *_head("whimbrel.dev/v1alpha1", "Conformance", state["kind"]),
-        *(f"  {key}: {json.dumps(value)}" for key, value in conformance.items()),
+        *(f"  {key}: {json.dumps(value)}" for key, value in conformance.items() if value is not None),
     ])
 
 

@@ -76,7 +76,7 @@ def _jars() -> None:
     shutil.rmtree(KAFKA, ignore_errors=True)
     KAFKA.mkdir()
     copy = f"-DoutputDirectory={KAFKA / 'libs'}"
-    _run(["mvn", "-B", "-q", "-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime", copy])
+    _run(["mvn", "-B", "-q", "-Dstyle.color=never", "-f", HERE / "pom.xml", "dependency:copy-dependencies", "-DincludeScope=runtime", copy])
     import kinds.kafka
 
     kinds.kafka.format_template(KAFKA)

@@ -12,7 +12,7 @@ import lifecycle
 import processes
 from places import Refused
 
-KINDS = ["redis", "nats", "rabbitmq", "kafka"]
+KINDS = ["redis", "nats", "rabbitmq", "kafka", "mock"]
 USAGE = f"""usage: broker install [KIND...]     install what is missing
        broker KIND VERB ...         start, end, read a broker: broker KIND --help
 
@@ -37,7 +37,7 @@ def main(words: list[str]) -> None:
 
 def parser(kind: str) -> argparse.ArgumentParser:
     """Of one kind's commands."""
-    whole = argparse.ArgumentParser(prog=f"broker {kind}", description=_module(kind).__doc__)
+    whole = argparse.ArgumentParser(prog=f"broker {kind}", description=_module(kind).__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = whole.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run, text: str) -> argparse.ArgumentParser:
@@ -56,6 +56,8 @@ def parser(kind: str) -> argparse.ArgumentParser:
     write = verb("write", _write, "write JSON lines into a topic, laid out as Dapr's component does")
     write.add_argument("topic")
     write.add_argument("--group", help="a consumer group that is to get them, made first")
+    if hasattr(_module(kind), "tell"):
+        verb("tell", _tell, "ask for a fault, as above").add_argument("words", nargs="+")
     _add_conform(verbs, verb, kind)
     return whole
 
@@ -117,8 +119,10 @@ def _names(asked) -> list[str] | None:
 
 
 def _end(asked, gently: bool) -> None:
-    lifecycle.known(asked.folder)
+    state = lifecycle.known(asked.folder)
     with lifecycle.alone(asked.folder):
+        if not gently and hasattr(_module(asked.kind), "before_kill"):
+            _module(asked.kind).before_kill(asked.folder, state)
         processes.end(asked.folder, _names(asked), gently=gently)
 
 
@@ -143,6 +147,10 @@ def _write(asked) -> None:
         message["data"] = base64.b64decode(message["data"], validate=True)
         message.setdefault("metadata", {})
     _module(asked.kind).write(lifecycle.known(asked.folder), asked.topic, messages, asked.group)
+
+
+def _tell(asked) -> None:
+    print(_module(asked.kind).tell(lifecycle.known(asked.folder), asked.words))
 
 
 def _profile(asked) -> None:

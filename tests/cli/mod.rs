@@ -83,3 +83,49 @@ fn what_is_no_plugin_is_named() -> Result<()> {
         Ok(())
     })
 }
+
+/// Every folder of `plugins` with a description has its reference page, and it is what the tool prints.
+#[test]
+fn the_reference_pages_are_what_the_tool_prints() -> Result<()> {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let mut pages = 0;
+    for entry in std::fs::read_dir(&plugins)? {
+        let folder = entry?.path();
+        let description = folder.join("plugin.yaml");
+        if !description.exists() {
+            continue;
+        }
+        let printed = check(&["plugins", "page", text(&description)?], true, &[])?;
+        let committed = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+        let (name, at) = (folder.display(), folder.join("README.md").display().to_string());
+        assert!(printed == committed, "{at} is not what plugin.yaml says; run\n\n    cd {name} && whimbrel plugins page plugin.yaml > README.md\n");
+        for heading in ["## What it guarantees", "## Limits", "## Features", "## Settings", "## What it may reach"] {
+            assert!(printed.contains(heading), "{at} has no {heading:?}: write `guarantees` and `limits` in plugin.yaml");
+        }
+        pages += 1;
+    }
+    assert!(pages >= 2, "only {pages} pages were found");
+    Ok(())
+}
+
+/// The page of the type is that of the file, wherever it comes from.
+#[test]
+fn a_reference_page_explains_an_adapter() -> Result<()> {
+    let texts = [
+        "# pubsub.redis: Redis Streams",
+        "  - name: redisHost\n    value: \"redis:6379\"",
+        "| `durable` | yes |",
+        "| `ordering` | no | No order is promised. |",
+        "| `redisPassword` | string, secret |",
+        "| `redisHost` | string, **required** |",
+        "| `redisType` | node\\|cluster | `node` |",
+        "- `redisHost`; the port in `redisPort` where it gives none",
+    ];
+    let of_type = check(&["plugins", "page", "pubsub.redis"], true, &texts)?;
+    let of_file = check(&["plugins", "page", text(plugin::redis())?], true, &[])?;
+    assert_eq!(of_type, of_file);
+    check(&["plugins", "page", "pubsub.in-memory"], true, &["it reaches no network"])?;
+    check(&["plugins", "page", text(plugin::misbehaving_handler())?], false, &["there is no plugin.yaml"])?;
+    check(&["plugins", "inspect", "pubsub.redis"], true, &["keeps     A publish has succeeded when", "limits    How durable"])?;
+    Ok(())
+}

@@ -9,4 +9,4 @@ mod broker;
 mod host;
 mod network;
 mod plugins;
-mod rig;
+pub(crate) mod rig;

@@ -5,6 +5,7 @@
 //! stopped when it ends, by process id and never by name. Everything listens on a port that the system chose.
 
 pub(crate) mod app;
+pub(crate) mod brokers;
 pub(crate) mod certificates;
 pub(crate) mod durable;
 pub(crate) mod host;
@@ -18,6 +19,6 @@ mod scene;
 mod wait;
 
 pub(crate) use host::whimbrel;
-pub(crate) use scene::{Test, run, run_within};
+pub(crate) use scene::{Test, build_folder, run, run_within};
 pub(crate) use wait::{until, until_within};
 pub(crate) use whimbrel_conform::{proxy, scale};

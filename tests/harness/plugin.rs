@@ -13,6 +13,11 @@ pub(crate) fn misbehaving_handler() -> &'static Path {
     Path::new(whimbrel_artifacts::MISBEHAVING_HANDLER.path)
 }
 
+/// The redis adapter as a file.
+pub(crate) fn redis() -> &'static Path {
+    Path::new(whimbrel_artifacts::REDIS.path)
+}
+
 /// The in-memory adapter as a file.
 pub(crate) fn in_memory() -> &'static Path {
     Path::new(whimbrel_artifacts::IN_MEMORY.path)

@@ -27,8 +27,9 @@ pub fn encode(module: &[u8], description: Option<&str>) -> Result<Vec<u8>> {
     Ok(component)
 }
 
-/// A custom section may stand at the end of any component (component-model Binary.md: section id 0, size, name, bytes).
-fn append_custom_section(component: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+/// Appends a custom section, which may stand at the end of any component (component-model Binary.md: section id 0, size, name,
+/// bytes).
+pub fn append_custom_section(component: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     let mut content = Vec::with_capacity(name.len() + bytes.len() + 5);
     leb128(&mut content, name.len());
     content.extend_from_slice(name.as_bytes());

@@ -79,6 +79,14 @@ impl Wrong {
         self
     }
 
+    /// What was blamed on one check is blamed on another.
+    pub(crate) fn passed_on(mut self, from: &str, to: &'static str) -> Self {
+        if self.about == Some(from) {
+            self.about = Some(to);
+        }
+        self
+    }
+
     /// The same as this check's own failure, whoever was blamed.
     pub(crate) fn own(mut self) -> Self {
         self.about = None;
@@ -134,10 +142,6 @@ pub(crate) enum Need {
     Groups,
     /// `ordering`.
     Ordering,
-    /// `wildcards`.
-    Wildcards,
-    /// `delay`.
-    Delay,
     /// `delivery-count`.
     Count,
     /// `ttl`.
@@ -166,8 +170,6 @@ impl Need {
             Self::Shared => (spec.address.is_some(), "the broker lives in the component: no two instances meet"),
             Self::Groups => (features.groups, "the adapter does not declare `groups`"),
             Self::Ordering => (features.ordering, "the adapter does not declare `ordering`"),
-            Self::Wildcards => (features.wildcards, "the adapter does not declare `wildcards`"),
-            Self::Delay => (features.delay, "the adapter does not declare `delay`"),
             Self::Count => (features.delivery_count, "the adapter does not declare `delivery-count`"),
             Self::Ttl => (features.ttl, "the adapter does not declare `ttl`"),
             Self::Durable => (features.durable, "the adapter does not declare `durable`"),

@@ -9,8 +9,10 @@ mod publishing;
 mod settling;
 mod subscribing;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use whimbrel_pubsub::Arrived;
 
 use crate::check::{Check, Wrong};
@@ -19,7 +21,7 @@ use crate::rig::{ARRIVE_WAIT, Inbox, Instance, Payload};
 /// How often a message is published until it is confirmed, by a check that is not about publishing.
 const PUBLISHES_MAX: usize = 3;
 
-/// Between two of them.
+/// Between the second and the third.
 const PUBLISH_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
 /// How long past the broker's lease what is left over may take to be delivered again.
@@ -78,7 +80,9 @@ async fn deposit(instance: &Instance, topic: &str, payloads: Vec<Payload>) -> Re
             if tries == PUBLISHES_MAX {
                 return Err(Wrong::of("D4", format!("a message was not stored after {tries} tries: {error}")));
             }
-            tokio::time::sleep(PUBLISH_AGAIN_AFTER).await;
+            if tries > 1 {
+                tokio::time::sleep(PUBLISH_AGAIN_AFTER).await;
+            }
             last = instance.publish(topic, vec![payload.clone()]).await.pop().unwrap_or(Ok(()));
             tries += 1;
         }
@@ -98,8 +102,22 @@ async fn exchange(
     Ok(acked)
 }
 
+/// Takes that many different messages without settling them. Copies of them that come at once are thrown away.
+async fn hold(inbox: &mut Inbox, count: usize) -> Result<Vec<Arrived>, Wrong> {
+    let (mut held, mut seen) = (Vec::new(), HashSet::new());
+    let until = Instant::now() + ARRIVE_WAIT;
+    while held.len() < count {
+        match inbox.next_until(until).await {
+            Some(arrived) if seen.insert(arrived.id.clone()) => held.push(arrived),
+            Some(_) => {}
+            None => return Err(Wrong::of("D6", format!("only {} of {count} messages arrived", held.len()))),
+        }
+    }
+    Ok(held)
+}
+
 /// The first of each message that arrived, in order.
 fn distinct(arrived: Vec<Arrived>) -> Vec<Arrived> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     arrived.into_iter().filter(|arrived| seen.insert(arrived.id.clone())).collect()
 }

@@ -7,16 +7,35 @@
 //! own tests have them.
 
 mod broker;
+mod expiry;
+mod hostile;
+mod hot;
 mod lease;
 mod load;
 mod network;
+mod order;
+mod payload;
+mod tenants;
 mod tokens;
+mod topics;
 
 use crate::check::Check;
 
 /// All of them, in order.
 pub(crate) fn all() -> Vec<&'static Check> {
-    let subjects: [&'static [Check]; 4] = [broker::CHECKS, network::CHECKS, tokens::CHECKS, lease::CHECKS];
+    let subjects: [&'static [Check]; 11] = [
+        broker::CHECKS,
+        network::CHECKS,
+        tokens::CHECKS,
+        lease::CHECKS,
+        hot::CHECKS,
+        order::CHECKS,
+        expiry::CHECKS,
+        payload::CHECKS,
+        topics::CHECKS,
+        hostile::CHECKS,
+        tenants::CHECKS,
+    ];
     let mut all: Vec<&Check> = subjects.into_iter().flatten().collect();
     all.sort_by_key(|check| check.id.trim_start_matches('S').parse::<u32>().unwrap_or(u32::MAX));
     all

@@ -16,7 +16,8 @@ use crate::control::Stored;
 mod account;
 mod body;
 
-pub(crate) use account::{Account, Fault};
+pub(crate) use account::Account;
+use account::Fault;
 
 /// One run of one check.
 #[derive(Debug)]
@@ -76,8 +77,10 @@ struct Entry {
 enum State {
     /// There was none.
     Undelivered,
-    /// Nobody has settled it, or settling failed.
+    /// Nobody has settled it.
     Open,
+    /// It was to be acknowledged, and whether that got through is not known: it may come again, and need not.
+    Doubtful,
     /// It was to come again.
     Retried,
     Acked,
@@ -92,6 +95,17 @@ pub(crate) struct Sheet {
     pub(crate) key: String,
     /// Its bytes: printable text.
     pub(crate) data: Vec<u8>,
+}
+
+/// A delivery of a message of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The message's number.
+    pub(crate) n: u64,
+    /// How often it has come.
+    pub(crate) count: u32,
+    /// Its key; empty: none.
+    pub(crate) key: String,
 }
 
 impl Ledger {
@@ -128,8 +142,8 @@ impl Ledger {
         });
     }
 
-    /// Something was delivered: the number of the message, and how often it has come; `None` if nobody published it.
-    pub(crate) fn arrived(&self, data: &[u8]) -> Option<(u64, u32)> {
+    /// Something was delivered; `None` if nobody published it.
+    pub(crate) fn arrived(&self, data: &[u8]) -> Option<Seen> {
         let read = body::read(&self.run, data);
         let mut books = self.books();
         let known = read.and_then(|page| Some((page, books.entries.get_mut(index(page.n))?)));
@@ -146,9 +160,9 @@ impl Ledger {
         books.moves += 1;
         books.mangled += u64::from(!page.whole);
         if count == 1 && !key.is_empty() {
-            books.judge_order(key, sequence);
+            books.judge_order(&key, sequence);
         }
-        Some((page.n, count))
+        Some(Seen { n: page.n, count, key })
     }
 
     /// A delivery of it was settled.
@@ -161,6 +175,7 @@ impl Ledger {
                 entry.acks += 1;
                 entry.state = State::Acked;
             }
+            (Verdict::Ack, Err(_)) if entry.state != State::Acked => entry.state = State::Doubtful,
             (Verdict::Retry(_), Ok(())) if entry.state != State::Acked => entry.state = State::Retried,
             _ => {}
         }
@@ -183,12 +198,7 @@ impl Ledger {
 
     /// Messages that were sent and are not acknowledged.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.count(|entry| entry.tries > 0 && entry.acks == 0 && (entry.confirmed.is_some() || entry.refused == 0))
-    }
-
-    /// Messages that were sent.
-    pub(crate) fn sent_count(&self) -> u64 {
-        self.count(|entry| entry.tries > 0)
+        self.count(|entry| entry.tries > 0 && !entry.is_done() && (entry.confirmed.is_some() || entry.refused == 0))
     }
 
     /// Messages whose publish was answered with success.
@@ -206,9 +216,16 @@ impl Ledger {
         self.count(|entry| entry.acks > 0)
     }
 
-    /// Whether everything that was confirmed is acknowledged.
+    /// How often the message was delivered that was delivered most often, of those that count.
+    pub(crate) fn deliveries_max(&self, counts: impl Fn(u64) -> bool) -> u32 {
+        let books = self.books();
+        let counted = books.entries.iter().zip(0..).filter(|(_, n)| counts(*n));
+        counted.map(|(entry, _)| entry.deliveries).max().unwrap_or(0)
+    }
+
+    /// Whether everything that was confirmed is acknowledged, or may be.
     pub(crate) fn quiet(&self) -> bool {
-        self.count(|entry| entry.confirmed.is_some() && entry.acks == 0) == 0
+        self.count(|entry| entry.confirmed.is_some() && !entry.is_done()) == 0
     }
 
     /// Writes down a fault as it happens.
@@ -264,8 +281,8 @@ impl Ledger {
 }
 
 impl Books {
-    fn judge_order(&mut self, name: String, sequence: u64) {
-        let key = self.keys.entry(name.clone()).or_default();
+    fn judge_order(&mut self, name: &str, sequence: u64) {
+        let key = self.keys.entry(name.to_owned()).or_default();
         match key.highest {
             Some(highest) if highest > sequence && !key.retried => {
                 self.disorder.push(format!("number {sequence} of key {name} came after number {highest}"));
@@ -288,6 +305,10 @@ impl Entry {
             acks: 0,
             state: State::Undelivered,
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.acks > 0 || self.state == State::Doubtful
     }
 
     /// Whether a publish was answered with success in the shade of a fault: since shortly before it, up to a moment after

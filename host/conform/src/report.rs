@@ -96,7 +96,7 @@ impl Verdict {
 }
 
 /// Everything that was found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     schema: &'static str,
@@ -147,16 +147,25 @@ impl Report {
 
     /// Whoever is not tested because of a check that did not fail has failed itself: nothing else explains what happened.
     pub(crate) fn finish(&mut self, took: Duration) {
+        let open = |check: &&Verdict| matches!(check.outcome, Outcome::Failed | Outcome::NotTested);
+        let open = self.checks.iter().filter(open).map(|check| check.id).collect();
+        self.blame(&open);
+        // What is left explains each other, unless they go in a circle.
         let explained = self.explained();
-        for check in self.checks.iter_mut().filter(|check| check.outcome == Outcome::NotTested) {
-            if !explained.contains(check.id) {
-                check.outcome = Outcome::Failed;
-            }
-        }
+        self.blame(&explained);
         let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
         (self.passed, self.failed) = (count(Outcome::Passed), count(Outcome::Failed));
         (self.not_supported, self.not_tested) = (count(Outcome::NotSupported), count(Outcome::NotTested));
         self.millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// Fails whoever is not tested because of a check that is not among these.
+    fn blame(&mut self, culprits: &HashSet<&str>) {
+        for check in self.checks.iter_mut().filter(|check| check.outcome == Outcome::NotTested) {
+            if !check.because_of.is_some_and(|other| culprits.contains(other)) {
+                check.outcome = Outcome::Failed;
+            }
+        }
     }
 
     /// The checks that failed, and those that were not tested because of one of them.
@@ -205,3 +214,6 @@ impl Report {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

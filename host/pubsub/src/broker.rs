@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use whimbrel_resources::Component;
 
 use crate::error::{BrokerError, SettleError};
@@ -134,6 +135,9 @@ pub struct Feed {
     pub jobs: mpsc::Sender<FeedJob>,
     /// Why the feed ended, once `deliveries` is closed.
     pub ended: oneshot::Receiver<BrokerError>,
+    /// Cancelled when the instance behind it is replaced: finish what is in hand, stop, and subscribe again. The broker
+    /// is the same, another instance of its adapter serves.
+    pub leave: CancellationToken,
 }
 
 /// A message as it arrived from the broker.

@@ -190,7 +190,7 @@ impl Context {
             tokio::select! {
                 biased;
                 () = self.stopping.stop.cancelled() => return Disposition::Hold,
-                () = delivery.lost() => return Disposition::Hold,
+                () = delivery.over() => return Disposition::Hold,
                 () = tokio::time::sleep(wait) => {}
             }
             let Some(next) = self.ledger.next(&delivery.id, course.number, course.attempt) else {

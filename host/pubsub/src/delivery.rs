@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Arrived, FeedJob, Message, Verdict};
 use crate::error::{BrokerError, SettleError};
@@ -64,15 +65,16 @@ pub struct Delivery {
     /// How often the broker delivered it, this time included.
     pub count: Option<u32>,
     jobs: mpsc::Sender<FeedJob>,
+    leave: CancellationToken,
     settled: bool,
 }
 
 impl Delivery {
     /// Takes charge of what arrived on a feed.
     #[must_use]
-    pub fn new(arrived: Arrived, jobs: mpsc::Sender<FeedJob>) -> Self {
+    pub fn new(arrived: Arrived, jobs: mpsc::Sender<FeedJob>, leave: CancellationToken) -> Self {
         let Arrived { token, id, message, count } = arrived;
-        Self { token, id, message, count, jobs, settled: false }
+        Self { token, id, message, count, jobs, leave, settled: false }
     }
 
     /// Tells the broker. Called by `settle` only.
@@ -88,9 +90,13 @@ impl Delivery {
         tokio::time::timeout(SETTLE_WAIT, settling).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Returns when the worker behind its feed is gone: then nothing can be settled any more.
-    pub(crate) async fn lost(&self) {
-        self.jobs.closed().await;
+    /// Returns when it is no use to keep it for a later attempt: the worker behind its feed is gone, so nothing can be
+    /// settled any more, or the feed is to be left, and the next one brings it again.
+    pub(crate) async fn over(&self) {
+        tokio::select! {
+            () = self.jobs.closed() => {}
+            () = self.leave.cancelled() => {}
+        }
     }
 
     /// Leaves it with the broker on purpose. Called by `settle` only.

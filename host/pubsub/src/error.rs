@@ -36,6 +36,14 @@ pub enum BrokerError {
     Closed,
 }
 
+impl BrokerError {
+    /// Whether somebody must change something before the same call can succeed.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::Unauthorized(_) | Self::Permanent(_))
+    }
+}
+
 /// Why a settlement had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettleError {

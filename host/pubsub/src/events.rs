@@ -134,6 +134,12 @@ pub(crate) fn never_subscribed(subscription: &Subscription, why: &str) {
     tracing::error!(pubsub = declared.pubsub, topic = declared.topic, app_id, "not subscribed: {why}");
 }
 
+/// A feed is left for one of another instance of the adapter, with so many messages still in work.
+pub(crate) fn feed_left(subscription: &Subscription, unfinished: usize) {
+    let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);
+    tracing::info!(pubsub = declared.pubsub, topic = declared.topic, app_id, unfinished, "the subscription moves");
+}
+
 /// A feed ended by itself.
 pub(crate) fn feed_lost(subscription: &Subscription, error: &BrokerError) {
     let (declared, app_id) = (&subscription.declared, &*subscription.caller.app_id);

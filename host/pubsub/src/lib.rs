@@ -40,5 +40,5 @@ pub use event::Event;
 pub use handler::{DeliveryInfo, Handler, HandlerJob, Outcome};
 pub use publish::publish;
 pub use request::{Caller, PublishRequest, Trace};
-pub use steps::on_step;
+pub use steps::{on_step, step};
 pub use topology::{Subscription, Topology};

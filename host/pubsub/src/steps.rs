@@ -10,8 +10,8 @@ pub fn on_step(hook: fn(&'static str)) {
     HOOK.set(hook).ok();
 }
 
-/// Passes a step.
-pub(crate) fn step(name: &'static str) {
+/// Passes a step. The component host has steps of its own: those of replacing an adapter.
+pub fn step(name: &'static str) {
     if let Some(hook) = HOOK.get() {
         hook(name);
     }

@@ -42,7 +42,8 @@ pub(crate) fn addresses(text: &str, default_port: u16) -> Option<Vec<Address>> {
     Some(found)
 }
 
-fn scheme_port(scheme: &str) -> Option<u16> {
+/// The port that a URL scheme stands for.
+pub(crate) fn scheme_port(scheme: &str) -> Option<u16> {
     SCHEME_PORTS.iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme)).map(|(_, port)| *port)
 }
 

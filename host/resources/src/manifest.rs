@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::address::addresses;
+use crate::address::{addresses, scheme_port};
 use crate::duration::duration_or_millis;
 use crate::place::{Place, did_you_mean, quoted};
 use crate::problem::{Position, Problem, Problems, Severity};
@@ -80,7 +80,7 @@ pub enum FieldType {
 pub enum DefaultPort {
     /// `address: 6379`.
     Number(u16),
-    /// `address: redisPort`: the value of another setting, which has a default.
+    /// `address: redisPort`: the value of another setting, which has a default. A port, or a scheme that stands for one.
     Of(String),
 }
 
@@ -126,7 +126,7 @@ impl PluginManifest {
             DefaultPort::Number(port) => Some(*port),
             DefaultPort::Of(name) => {
                 let default = self.field(name).and_then(|field| field.default.as_deref());
-                given.text(name).or(default)?.trim().parse().ok()
+                port_of(given.text(name).or(default)?)
             }
         }
     }
@@ -305,12 +305,18 @@ fn field_type(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<FieldType
     }
 }
 
+/// A port as a setting gives it: a number, or a scheme such as `amqps`.
+fn port_of(text: &str) -> Option<u16> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| scheme_port(text))
+}
+
 /// A port that stands in another setting must be there whatever a resource says.
 fn check_ports(root: &Place<'_>, manifest: &PluginManifest, problems: &mut Vec<Problem>) {
     for field in &manifest.fields {
         let Some(DefaultPort::Of(name)) = &field.address else { continue };
         let default = manifest.field(name).and_then(|other| other.default.as_deref());
-        if default.is_none_or(|default| default.parse::<u16>().is_err()) {
+        if default.and_then(port_of).is_none() {
             let what = format!(
                 "the address of {}: {} is no port, and no setting with a default port",
                 field.name,

@@ -1,16 +1,15 @@
-//! The supervisor of one broker's adapter: it starts instances, and starts another when one is lost. The queue of jobs
-//! is the supervisor's: what waits there outlives an instance.
+//! A broker's adapter: loaded, started, replaced. Called by the binary and the conformance kit; what runs is the
+//! `supervisor`'s.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use wasmtime::component::{HasSelf, InstancePre, Linker};
-use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Features};
+use whimbrel_pubsub::{Broker, BrokerJob};
 use whimbrel_resources::Text;
 
 use crate::bindings::adapter::whimbrel::pubsub as imports;
@@ -18,32 +17,19 @@ use crate::bindings::adapter::{BrokerAdapter, BrokerAdapterPre};
 use crate::engine::{Engines, Ticker};
 use crate::error::LoadError;
 use crate::grants::Grants;
-use crate::jobs::{Closing, Jobs};
+use crate::instance::{Common, Made};
+use crate::jobs::Jobs;
 use crate::loader::{Loader, Plugin};
 use crate::log::{Level, PluginLog, cut};
-use crate::state::{self, State};
-use crate::worker::{self, End, Shared};
+use crate::places::Places;
+use crate::state::State;
+use crate::supervisor::{Order, Supervisor};
 
 /// How long an adapter may run without giving its worker a turn.
-const BUSY_MAX: Duration = Duration::from_secs(1);
+pub(crate) const BUSY_MAX: Duration = Duration::from_secs(1);
 
 /// Linear memory of an adapter, bytes.
-const MEMORY_BYTES_MAX: usize = 256 << 20;
-
-/// The first wait before a fresh instance; it doubles up to [`RESTART_WAIT_MAX`].
-const RESTART_WAIT_MIN: Duration = Duration::from_millis(10);
-
-/// The longest wait within the budget.
-const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Instances that may be lost within [`BUDGET_WINDOW`]. Beyond it the broker rests.
-const RESTARTS_MAX: usize = 20;
-
-/// See [`RESTARTS_MAX`].
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
-
-/// How long a broker rests that used up its budget. Publishes are refused meanwhile.
-const REST: Duration = Duration::from_secs(30);
+pub(crate) const MEMORY_BYTES_MAX: usize = 256 << 20;
 
 /// What a broker's worker needs to know.
 #[derive(Debug, Clone)]
@@ -136,19 +122,82 @@ impl Adapter {
         queue: mpsc::Receiver<BrokerJob>,
         settings: BrokerSettings,
     ) -> watch::Receiver<BrokerState> {
+        self.start_replaceable(broker, queue, settings).0
+    }
+
+    /// The same, for an adapter that another may replace while it runs.
+    #[must_use]
+    pub fn start_replaceable(
+        &self,
+        broker: &Broker,
+        queue: mpsc::Receiver<BrokerJob>,
+        settings: BrokerSettings,
+    ) -> (watch::Receiver<BrokerState>, Replacer) {
         let (state, watched) = watch::channel(BrokerState::Starting);
-        let supervisor = Supervisor {
-            engines: self.engines.clone(),
-            pre: self.pre.clone(),
-            features: Arc::clone(&broker.features),
-            grants: Arc::new(settings.grants.clone()),
-            log: PluginLog::new(&settings.name),
+        let (orders, ordered) = mpsc::channel(1);
+        let name = settings.name.clone();
+        let made = self.made(settings.grants.clone(), &name);
+        let common = Common {
             settings,
+            features: Arc::clone(&broker.features),
             state: Arc::new(state),
-            lost: VecDeque::new(),
+            jobs: Arc::new(Mutex::new(Jobs::new(queue))),
+            places: Places::new(),
+            started: AtomicU64::new(0),
         };
-        tokio::spawn(supervisor.run(queue));
-        watched
+        tokio::spawn(Supervisor::new(common, made, ordered).run());
+        (watched, Replacer { name, orders })
+    }
+
+    fn made(&self, grants: Grants, name: &str) -> Made {
+        Made { adapter: self.clone(), grants: Arc::new(grants), log: PluginLog::new(name) }
+    }
+
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    pub(crate) fn pre(&self) -> &BrokerAdapterPre<State> {
+        &self.pre
+    }
+}
+
+/// Lets another adapter take over from the one that runs for a broker, while messages flow.
+#[derive(Debug, Clone)]
+pub struct Replacer {
+    name: String,
+    orders: mpsc::Sender<Order>,
+}
+
+/// Why another adapter did not take over. The one that ran runs on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplaceError {
+    /// It may be another time: the broker cannot be reached, or did not answer in time.
+    #[error("{0}")]
+    NotReady(String),
+    /// This one never will, as the resource is.
+    #[error("{0}")]
+    Unfit(String),
+    /// The running one must stay.
+    #[error("{0}")]
+    Kept(String),
+    /// The broker was closed.
+    #[error("the broker is closed")]
+    Closed,
+}
+
+impl Replacer {
+    /// Opens an adapter beside the running one. Once it is ready, it takes over: publishes go to it from then on; the
+    /// other one answers those that it was given, settles what it delivered, and closes. Returns when the new one serves.
+    ///
+    /// # Errors
+    /// See [`ReplaceError`].
+    pub async fn replace(&self, adapter: &Adapter, grants: Grants) -> Result<(), ReplaceError> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order { made: adapter.made(grants, &self.name), reply };
+        self.orders.send(order).await.map_err(|_| ReplaceError::Closed)?;
+        let lost = || ReplaceError::NotReady("the running adapter was lost meanwhile".to_owned());
+        answer.await.unwrap_or_else(|_| Err(lost()))
     }
 }
 
@@ -179,104 +228,6 @@ fn prepare(loader: &Loader, plugin: &Plugin) -> Result<BrokerAdapterPre<State>, 
     BrokerAdapter::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(world)?;
     let pre: InstancePre<State> = linker.instantiate_pre(&component).map_err(world)?;
     BrokerAdapterPre::new(pre).map_err(world)
-}
-
-struct Supervisor {
-    engines: Engines,
-    pre: BrokerAdapterPre<State>,
-    features: Arc<OnceLock<Features>>,
-    grants: Arc<Grants>,
-    log: PluginLog,
-    settings: BrokerSettings,
-    state: Arc<watch::Sender<BrokerState>>,
-    /// When instances were lost, within the budget's window.
-    lost: VecDeque<Instant>,
-}
-
-impl Supervisor {
-    async fn run(mut self, queue: mpsc::Receiver<BrokerJob>) {
-        let mut jobs = Jobs::new(queue);
-        let closing = self.serve(&mut jobs).await;
-        self.state.send_replace(BrokerState::Closed);
-        if let Some(reply) = closing.0 {
-            // Whoever asked may have given up.
-            reply.send(()).ok();
-        }
-    }
-
-    /// One instance after the other, until the broker is to close.
-    async fn serve(&mut self, jobs: &mut Jobs) -> Closing {
-        let name = self.settings.name.clone();
-        loop {
-            let why = match self.instance(jobs).await {
-                Ok(End::Closed(closing)) => return closing,
-                Ok(End::NotOpened(
-                    error @ (BrokerError::Invalid(_) | BrokerError::Unauthorized(_) | BrokerError::Permanent(_)),
-                )) => {
-                    tracing::error!(broker = name, "cannot be opened: {error}");
-                    self.state.send_replace(BrokerState::Failed(error.to_string()));
-                    match jobs.refuse(None, "the broker cannot be opened").await {
-                        Err(closing) => return closing,
-                        Ok(()) => continue,
-                    }
-                }
-                Ok(End::NotOpened(error)) => error.to_string(),
-                Ok(End::Hung(what)) => what.to_owned(),
-                Err(trap) => trap,
-            };
-            tracing::error!(broker = name, "the adapter was lost, a fresh instance follows: {why}");
-            self.state.send_replace(BrokerState::Restarting(why));
-            let rested = match self.restart_wait() {
-                Some(wait) => jobs.meanwhile(tokio::time::sleep(wait)).await,
-                None => {
-                    let why = "the adapter was lost too often, and rests";
-                    tracing::error!(broker = name, rest_seconds = REST.as_secs(), "{why}");
-                    jobs.refuse(Some(Instant::now() + REST), why).await
-                }
-            };
-            if let Err(closing) = rested {
-                return closing;
-            }
-        }
-    }
-
-    /// The life of one instance.
-    async fn instance(&self, jobs: &mut Jobs) -> Result<End, String> {
-        let data = State::new(self.log.clone(), Arc::clone(&self.grants), MEMORY_BYTES_MAX);
-        let last_words = data.last_words.clone();
-        let (mut store, busy) = state::store(&self.engines.adapters, data, BUSY_MAX);
-        let shared = Shared {
-            engine: &self.engines.adapters,
-            features: &self.features,
-            settings: &self.settings,
-            state: &self.state,
-            busy,
-            log: &self.log,
-        };
-        let life = async {
-            let guest = self.pre.instantiate_async(&mut store).await?;
-            store.run_concurrent(async |accessor| worker::run(accessor, &guest, jobs, &shared).await).await?
-        };
-        Ticking { ticker: &self.engines.ticker, future: Box::pin(life) }
-            .await
-            .map_err(|error| why(&error, &last_words.take()))
-    }
-
-    /// How long to wait before the next instance; `None` when the budget is used up.
-    fn restart_wait(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        self.lost.push_back(now);
-        while self.lost.front().is_some_and(|lost| now.duration_since(*lost) > BUDGET_WINDOW) {
-            self.lost.pop_front();
-        }
-        if self.lost.len() > RESTARTS_MAX {
-            self.lost.clear();
-            return None;
-        }
-        let doublings = u32::try_from(self.lost.len() - 1).unwrap_or(u32::MAX).min(16);
-        let wait = RESTART_WAIT_MIN.saturating_mul(1 << doublings).min(RESTART_WAIT_MAX);
-        Some(wait.mul_f64(0.5 + fastrand::f64() / 2.0))
-    }
 }
 
 /// The reason of a trap: its cause, and what the guest said last.

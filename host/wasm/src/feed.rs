@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::PollSender;
+use tokio_util::sync::{CancellationToken, PollSender};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Accessor, FutureConsumer, ResourceAny, Source, StreamConsumer, StreamResult};
 use whimbrel_pubsub::{Arrived, BrokerError, Feed, FeedJob, SettleError, SubscribeJob};
@@ -48,6 +48,7 @@ pub(crate) async fn subscribe(
     connection: ResourceAny,
     job: SubscribeJob,
     topic_flow: bool,
+    leave: CancellationToken,
 ) -> wasmtime::Result<()> {
     let SubscribeJob { topic, group, max_unsettled, start, metadata, reply } = job;
     // Where publishers wait for the settlement, none lingers.
@@ -74,7 +75,7 @@ pub(crate) async fn subscribe(
     store.with(|mut access| ended.pipe(&mut access, ToEnd(Some(end))))?;
     let (jobs, queue) = mpsc::channel(JOBS_MAX);
     // If nobody takes the feed, its jobs' sender goes with it, and serving ends at once.
-    drop(reply.send(Ok(Feed { deliveries: feed_deliveries, jobs, ended: feed_ended })));
+    drop(reply.send(Ok(Feed { deliveries: feed_deliveries, jobs, ended: feed_ended, leave })));
     serve(store, guest, subscription, queue, enough).await
 }
 

@@ -58,6 +58,16 @@ impl Jobs {
         taken.len() - before
     }
 
+    /// Takes back what an instance has taken and not begun, in its order. It was accepted, so no bound refuses it now.
+    pub(crate) fn give_back(&mut self, jobs: impl Iterator<Item = PublishJob>) {
+        for publish in jobs {
+            self.held_bytes += bytes(&publish);
+            let until = Some(held_until(&publish));
+            self.over = earlier(self.over, until);
+            self.held.push_back(Held { job: BrokerJob::Publish(publish), until });
+        }
+    }
+
     /// Waits for something that brings an instance nearer, and looks after the jobs meanwhile.
     pub(crate) async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Closing> {
         let mut future = pin!(future);
@@ -108,8 +118,7 @@ impl Jobs {
                     return answer(job, || BrokerError::Overloaded);
                 }
                 self.held_bytes += bytes;
-                let deadline = publish.deadline.checked_sub(ANSWER_AHEAD).unwrap_or(publish.deadline);
-                until = Some(deadline.min(Instant::now() + HOLD_WAIT));
+                until = Some(held_until(publish));
             }
             BrokerJob::Subscribe(_) | BrokerJob::Close(_) => {}
         }
@@ -131,6 +140,12 @@ impl Jobs {
             refuse(job, "not sent: the broker's adapter is not connected yet");
         }
     }
+}
+
+/// How long a publish is held at most, from now on.
+fn held_until(publish: &PublishJob) -> Instant {
+    let deadline = publish.deadline.checked_sub(ANSWER_AHEAD).unwrap_or(publish.deadline);
+    deadline.min(Instant::now() + HOLD_WAIT)
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

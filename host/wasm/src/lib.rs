@@ -1,6 +1,6 @@
 //! The component host: runs plugins, and offers them to the data plane as handles.
 //!
-//! `broker` supervises the worker of one adapter, `handler` the pool of one handler component. The only crate that names
+//! `supervisor` looks after the instances of one adapter, `handler` the pool of one handler component. The only crate that names
 //! wasmtime. Absent on purpose: HTTP, routing, envelopes.
 
 mod bindings;
@@ -11,17 +11,21 @@ mod error;
 mod feed;
 mod grants;
 mod handler;
+mod instance;
 mod jobs;
 mod loader;
 mod log;
 mod net;
+mod places;
 mod state;
 mod stderr;
 mod stream;
+mod supervisor;
 mod tls;
+mod voice;
 mod worker;
 
-pub use broker::{Adapter, BrokerSettings, BrokerState, start_broker};
+pub use broker::{Adapter, BrokerSettings, BrokerState, ReplaceError, Replacer, start_broker};
 pub use engine::Engines;
 pub use error::LoadError;
 pub use grants::Grants;

@@ -30,6 +30,15 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// Tells plugins apart by their content, the description included.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(&self.bytes);
+        digest.update(self.description.as_deref().unwrap_or_default());
+        digest.finalize().into()
+    }
+
     /// Reads a plugin's file.
     ///
     /// # Errors

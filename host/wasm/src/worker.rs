@@ -2,23 +2,26 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::{Accessor, ResourceAny, Source, StreamConsumer, StreamResult};
 use wasmtime::{Engine, StoreContextMut};
-use whimbrel_pubsub::{BrokerError, BrokerJob, Features, PublishJob};
+use whimbrel_pubsub::{BrokerError, BrokerJob, Features, PublishJob, SubscribeJob};
 
 use crate::bindings::adapter::BrokerAdapter;
 use crate::bindings::adapter::exports::whimbrel::pubsub::broker as wit;
 use crate::broker::{BrokerSettings, BrokerState};
+use crate::instance::Common;
 use crate::jobs::{self, Closing, Jobs};
 use crate::log::PluginLog;
 use crate::state::{BusyTicks, State};
+use crate::voice::Voice;
 use crate::{convert, feed};
 
 /// Publish calls at once, while none of them takes long: what comes meanwhile goes into the next call together.
@@ -49,11 +52,20 @@ const OVERDUE_MAX: Duration = Duration::from_secs(10);
 /// How long closing may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
+/// How long an instance that was replaced may take to finish what it has in hand: longer than the spine's bounds to empty
+/// a feed and stop it, and than a publish may be overdue.
+const RETIRE_WAIT: Duration = Duration::from_secs(45);
+
+/// Asks an instance to let another serve; why not, else.
+pub(crate) type Retire = oneshot::Sender<Result<(), String>>;
+
 /// How an instance's life ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// It was asked to close, and has.
     Closed(Closing),
+    /// Another one serves, and it has finished what it had in hand.
+    Retired,
     /// It did not open. Final, if the failure says so.
     NotOpened(BrokerError),
     /// It hangs.
@@ -63,11 +75,12 @@ pub(crate) enum End {
 /// What the worker shares with its supervisor.
 pub(crate) struct Shared<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) features: &'a OnceLock<Features>,
-    pub(crate) settings: &'a BrokerSettings,
-    pub(crate) state: &'a Arc<watch::Sender<BrokerState>>,
+    pub(crate) common: &'a Common,
+    pub(crate) voice: &'a Arc<Voice>,
     pub(crate) busy: BusyTicks,
     pub(crate) log: &'a PluginLog,
+    /// Which instance of its broker it is.
+    pub(crate) number: u64,
 }
 
 type Call<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<Done>> + Send + 'a>>;
@@ -78,42 +91,47 @@ enum Done {
     Other,
 }
 
-/// Opens the connection and serves jobs until the end.
+/// Opens the connection and serves jobs until the end. `beside`: another instance serves, until this is told.
 ///
 /// # Errors
 /// The guest's trap.
 pub(crate) async fn run(
     store: &Accessor<State>,
     guest: &BrokerAdapter,
-    jobs: &mut Jobs,
+    mut retire: mpsc::Receiver<Retire>,
+    beside: Option<oneshot::Receiver<()>>,
     shared: &Shared<'_>,
 ) -> wasmtime::Result<End> {
+    let queue = || Arc::clone(&shared.common.jobs).lock_owned();
+    let mut jobs = if beside.is_none() { Some(queue().await) } else { None };
+    let connection = match open(store, guest, jobs.as_deref_mut(), &mut retire, shared).await? {
+        Ok(connection) => connection,
+        Err(end) => return Ok(end),
+    };
     let calls = guest.whimbrel_pubsub_broker().connection();
-    let opening = calls.call_open(store, config(shared.settings));
-    let opening = jobs.meanwhile(tokio::time::timeout(shared.settings.open_wait, opening));
-    let opened = match opening.await {
-        Ok(opened) => opened,
-        Err(closing) => return Ok(End::Closed(closing)),
-    };
-    let connection = match opened {
-        Err(_) => {
-            let complaint = shared.log.take_complaint();
-            let late = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
-            return Ok(End::NotOpened(BrokerError::Transient(format!("it did not open in time{late}"))));
-        }
-        Ok(opened) => match opened? {
-            Err(error) => return Ok(End::NotOpened(convert::failure(error))),
-            Ok(connection) => connection,
-        },
-    };
+    let settings = &shared.common.settings;
     let mut features = convert::features(&calls.call_features(store, connection).await?);
-    features.max_batch = shared.settings.batch_messages_max.unwrap_or(u32::MAX).min(features.max_batch);
+    features.max_batch = settings.batch_messages_max.unwrap_or(u32::MAX).min(features.max_batch);
     let news = calls.call_status(store, connection).await?;
-    let sink = ToState { name: shared.settings.name.clone(), state: Arc::clone(shared.state) };
-    // After a restart it is the same file, so the same features. Whoever sees `Ready` sees them.
-    let features = shared.features.get_or_init(|| features).clone();
-    shared.state.send_replace(BrokerState::Ready);
-    store.with(|mut access| news.pipe(&mut access, sink))?;
+    if let Some(lacks) = shared.common.features.get().and_then(|running| lacks(running, &features)) {
+        return Ok(End::NotOpened(BrokerError::Permanent(lacks)));
+    }
+    if let Some(go) = beside {
+        store.with(|mut access| news.pipe(&mut access, ToState(Arc::clone(shared.voice))))?;
+        if !turn(go, shared).await {
+            return Ok(End::Retired);
+        }
+        shared.common.features.get_or_init(|| features.clone());
+    } else {
+        // Whoever sees `Ready` sees the features.
+        shared.common.features.get_or_init(|| features.clone());
+        shared.voice.tell(BrokerState::Ready);
+        store.with(|mut access| news.pipe(&mut access, ToState(Arc::clone(shared.voice))))?;
+    }
+    let jobs = match jobs {
+        Some(jobs) => jobs,
+        None => queue().await,
+    };
     let mut worker = Worker {
         store,
         guest,
@@ -124,8 +142,78 @@ pub(crate) async fn run(
         next: 0,
         messages: 0,
         feeds: 0,
+        leave: CancellationToken::new(),
     };
-    worker.serve(jobs, shared).await
+    worker.serve(jobs, retire, shared).await
+}
+
+/// Opens the connection. An instance that is about to serve looks after the jobs meanwhile, and lets another go first.
+async fn open(
+    store: &Accessor<State>,
+    guest: &BrokerAdapter,
+    jobs: Option<&mut Jobs>,
+    retire: &mut mpsc::Receiver<Retire>,
+    shared: &Shared<'_>,
+) -> wasmtime::Result<Result<ResourceAny, End>> {
+    let settings = &shared.common.settings;
+    let calls = guest.whimbrel_pubsub_broker().connection();
+    let opening = calls.call_open(store, config(settings));
+    let opening = tokio::time::timeout(settings.open_wait, opening);
+    let opened = match jobs {
+        None => opening.await,
+        Some(jobs) => tokio::select! {
+            biased;
+            Some(order) = retire.recv() => {
+                // Whoever asked may have given up; then there is a fresh instance.
+                order.send(Ok(())).ok();
+                return Ok(Err(End::Retired));
+            }
+            opened = jobs.meanwhile(opening) => match opened {
+                Ok(opened) => opened,
+                Err(closing) => return Ok(Err(End::Closed(closing))),
+            },
+        },
+    };
+    let Ok(opened) = opened else {
+        let complaint = shared.log.take_complaint();
+        let late = if complaint.is_empty() { String::new() } else { format!(": {complaint}") };
+        return Ok(Err(End::NotOpened(BrokerError::Transient(format!("it did not open in time{late}")))));
+    };
+    Ok(opened?.map_err(|error| End::NotOpened(convert::failure(error))))
+}
+
+/// Waits until it may serve. It will not, if nobody can tell it any more.
+async fn turn(mut go: oneshot::Receiver<()>, shared: &Shared<'_>) -> bool {
+    let mut clock = tokio::time::interval(CALL_SLOW);
+    loop {
+        shared.busy.reset();
+        tokio::select! {
+            biased;
+            told = &mut go => return told.is_ok(),
+            _ = clock.tick() => {}
+        }
+    }
+}
+
+/// What the host relies on since it knows the running adapter, and would not find in another.
+fn lacks(running: &Features, next: &Features) -> Option<String> {
+    let abilities = [
+        ("durable", running.durable, next.durable),
+        ("ttl", running.ttl, next.ttl),
+        ("ordering", running.ordering, next.ordering),
+        ("wildcards", running.wildcards, next.wildcards),
+        ("delay", running.delay, next.delay),
+        ("delivery-count", running.delivery_count, next.delivery_count),
+        ("groups", running.groups, next.groups),
+        ("topic-flow", running.topic_flow, next.topic_flow),
+    ];
+    let gone: Vec<&str> = abilities.iter().filter(|(_, has, will)| *has && !will).map(|(name, ..)| *name).collect();
+    if !gone.is_empty() {
+        return Some(format!("it has not all features of the running one: {} missing", gone.join(", ")));
+    }
+    let (before, after) = (running.max_message_bytes, next.max_message_bytes);
+    let smaller = after != 0 && (before == 0 || after < before);
+    smaller.then(|| format!("it takes messages of {after} bytes at most, the running one of {before} (0: any)"))
 }
 
 fn config(settings: &BrokerSettings) -> wit::Config {
@@ -152,6 +240,8 @@ struct Worker<'a> {
     messages: u64,
     /// Subscriptions that are being opened or live.
     feeds: usize,
+    /// Tells the subscriptions that another instance serves.
+    leave: CancellationToken,
 }
 
 /// A publish call that has no answer yet.
@@ -162,7 +252,12 @@ struct InFlight {
 }
 
 impl<'a> Worker<'a> {
-    async fn serve(&mut self, jobs: &mut Jobs, shared: &Shared<'_>) -> wasmtime::Result<End> {
+    async fn serve(
+        &mut self,
+        mut jobs: OwnedMutexGuard<Jobs>,
+        mut retire: mpsc::Receiver<Retire>,
+        shared: &Shared<'a>,
+    ) -> wasmtime::Result<End> {
         let mut backlog = VecDeque::new();
         let mut taken = Vec::new();
         let mut clock = tokio::time::interval(CALL_SLOW);
@@ -171,7 +266,7 @@ impl<'a> Worker<'a> {
             shared.busy.reset();
             while !backlog.is_empty() && self.has_room() {
                 self.publish(&mut backlog);
-                if shared.settings.trap_every.is_some_and(|messages| self.messages >= messages) {
+                if shared.common.settings.trap_every.is_some_and(|messages| self.messages >= messages) {
                     shared.busy.doom();
                     shared.engine.increment_epoch();
                 }
@@ -184,9 +279,21 @@ impl<'a> Worker<'a> {
                         Done::Other => {}
                     }
                 }
+                Some(order) = retire.recv() => match self.irreplaceable() {
+                    Some(why) => drop(order.send(Err(why))),
+                    None => {
+                        // In the queue before it is free: whoever serves next finds them first.
+                        jobs.give_back(backlog.drain(..));
+                        drop(jobs);
+                        // Whoever asked cannot give up: it is the supervisor.
+                        order.send(Ok(())).ok();
+                        return self.retire(shared).await;
+                    }
+                },
                 count = jobs.recv_many(&mut taken, JOBS_PER_TURN), if backlog.len() < BACKLOG_JOBS_MAX => {
                     if count == 0 {
-                        return self.close(Closing(None)).await;
+                        self.close().await?;
+                        return Ok(End::Closed(Closing(None)));
                     }
                 }
                 _ = clock.tick(), if !self.in_flight.is_empty() => {
@@ -199,9 +306,12 @@ impl<'a> Worker<'a> {
             for job in taken.drain(..) {
                 match job {
                     BrokerJob::Publish(job) => backlog.push_back(job),
-                    BrokerJob::Subscribe(job) => self.subscribe(job),
+                    BrokerJob::Subscribe(job) => self.subscribe(job, shared),
                     BrokerJob::Ping(reply) => self.ping(reply),
-                    BrokerJob::Close(reply) => return self.close(Closing(Some(reply))).await,
+                    BrokerJob::Close(reply) => {
+                        self.close().await?;
+                        return Ok(End::Closed(Closing(Some(reply))));
+                    }
                 }
             }
         }
@@ -235,12 +345,15 @@ impl<'a> Worker<'a> {
         }));
     }
 
-    fn subscribe(&mut self, job: whimbrel_pubsub::SubscribeJob) {
+    fn subscribe(&mut self, job: SubscribeJob, shared: &Shared<'a>) {
         let (store, guest, connection) = (self.store, self.guest, self.connection);
         self.feeds += 1;
         let topic_flow = self.features.topic_flow;
+        let leave = self.leave.child_token();
+        let (places, number) = (&shared.common.places, shared.number);
         self.calls.push(Box::pin(async move {
-            feed::subscribe(store, guest, connection, job, topic_flow).await?;
+            let _place = places.take(number, Arc::clone(&job.topic), job.group.clone()).await;
+            feed::subscribe(store, guest, connection, job, topic_flow, leave).await?;
             Ok(Done::Feed)
         }));
     }
@@ -255,7 +368,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Lets calls finish, then closes the connection; what hangs is left behind after a while.
-    async fn close(&mut self, closing: Closing) -> wasmtime::Result<End> {
+    async fn close(&mut self) -> wasmtime::Result<()> {
         let calls = &mut self.calls;
         let in_flight = &mut self.in_flight;
         let finish = async {
@@ -274,7 +387,50 @@ impl<'a> Worker<'a> {
             Ok(closed) => closed?,
             Err(_) => tracing::warn!("an adapter did not close in time, and is dropped"),
         }
-        Ok(End::Closed(closing))
+        Ok(())
+    }
+
+    /// Why no other instance may take over: what an adapter holds whose broker is not durable may live in this very
+    /// instance, and nobody can tell when it has nothing left (decision 0010).
+    fn irreplaceable(&self) -> Option<String> {
+        let used = self.messages > 0 || self.feeds > 0;
+        (used && !self.features.durable).then(|| {
+            "the running adapter is not durable: the messages it holds would be lost with it. It serves on; the new file \
+             is taken when the host starts again"
+                .to_owned()
+        })
+    }
+
+    /// Waits for all calls that are under way.
+    async fn finish(&mut self, shared: &Shared<'_>) -> wasmtime::Result<()> {
+        let mut clock = tokio::time::interval(CALL_SLOW);
+        loop {
+            shared.busy.reset();
+            tokio::select! {
+                biased;
+                done = self.calls.next() => match done {
+                    Some(done) => {
+                        done?;
+                    }
+                    None => return Ok(()),
+                },
+                _ = clock.tick() => {}
+            }
+        }
+    }
+
+    /// Finishes what is in hand: publishes that were given to the adapter, and subscriptions until they have moved. Then
+    /// closes.
+    async fn retire(&mut self, shared: &Shared<'_>) -> wasmtime::Result<End> {
+        self.leave.cancel();
+        match tokio::time::timeout(RETIRE_WAIT, self.finish(shared)).await {
+            Ok(finished) => finished?,
+            Err(_) => tracing::warn!("an adapter that was replaced did not finish in time, and is closed as it is"),
+        }
+        // What is still open ends with the connection.
+        self.in_flight.clear();
+        self.close().await?;
+        Ok(End::Retired)
     }
 }
 
@@ -345,23 +501,20 @@ async fn publish(
 }
 
 /// Takes the connection's news to whoever watches the broker.
-struct ToState {
-    name: String,
-    state: Arc<watch::Sender<BrokerState>>,
-}
+struct ToState(Arc<Voice>);
 
 impl ToState {
     fn tell(&self, status: wit::Status) {
-        let broker = self.name.as_str();
+        let broker = self.0.broker.as_str();
         match status {
             wit::Status::Ready => {
                 tracing::info!(broker, "connected");
-                self.state.send_replace(BrokerState::Ready);
+                self.0.tell(BrokerState::Ready);
             }
             wit::Status::Connecting(why) => {
                 let why = crate::log::cut(&why);
                 tracing::warn!(broker, "connecting: {why}");
-                self.state.send_replace(BrokerState::Connecting(why));
+                self.0.tell(BrokerState::Connecting(why));
             }
             wit::Status::DataLoss(what) => {
                 tracing::error!(broker, "the broker may have lost messages: {}", crate::log::cut(&what));

@@ -8,9 +8,10 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 use whimbrel_pubsub::Broker;
 use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity, Snapshot};
-use whimbrel_wasm::{BrokerSettings, BrokerState, Grants, Loader, Plugin, start_broker};
+use whimbrel_wasm::{Adapter, BrokerSettings, BrokerState, Grants, Loader, Plugin};
 
 use crate::plugins::Search;
+use crate::reload::{Replaceable, Stamp};
 
 /// How long past `initTimeout` the reason may take that the adapter did not open.
 const REASON_WAIT: Duration = Duration::from_millis(250);
@@ -22,6 +23,8 @@ pub(crate) struct Brokers {
     pub(crate) running: HashMap<String, Broker>,
     /// In the order of the resources.
     pub(crate) states: Vec<(String, watch::Receiver<BrokerState>)>,
+    /// What other adapter files may replace.
+    pub(crate) replaceable: Vec<Replaceable>,
 }
 
 /// A declared component with its plugin.
@@ -30,6 +33,8 @@ pub(crate) struct Planned {
     component: Arc<Component>,
     plugin: Plugin,
     manifest: Option<PluginManifest>,
+    /// The plugin's file, before it was read.
+    stamp: Stamp,
 }
 
 /// Why a component has no plugin, or what is wrong with its resource.
@@ -48,6 +53,7 @@ pub(crate) enum PlanError {
 pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>, PlanError> {
     let (mut planned, mut problems) = (Vec::new(), Vec::new());
     for component in &snapshot.components {
+        let stamp = Stamp::of(search.source(component));
         let plugin = match search.find(component) {
             Ok(plugin) => plugin,
             Err(error) if component.ignore_errors => {
@@ -66,7 +72,7 @@ pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>,
         if let Some(manifest) = &manifest {
             problems.extend(whimbrel_resources::check(component, manifest));
         }
-        planned.push(Planned { component: Arc::clone(component), plugin, manifest });
+        planned.push(Planned { component: Arc::clone(component), plugin, manifest, stamp });
     }
     let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
         problems.into_iter().partition(|problem| problem.severity == Severity::Error);
@@ -91,11 +97,11 @@ fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error
 pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Brokers> {
     let mut brokers = Brokers::default();
     let mut opening = Vec::new();
-    for Planned { component, plugin, manifest } in planned {
+    for Planned { component, plugin, manifest, stamp } in planned {
         let (broker, queue) = Broker::new(Arc::clone(&component));
         let settings = settings(&component, manifest.as_ref(), instance);
-        let state = match start_broker(loader, &plugin, &broker, queue, settings) {
-            Ok(state) => state,
+        let (state, replacer) = match Adapter::load(loader, &plugin) {
+            Ok(adapter) => adapter.start_replaceable(&broker, queue, settings),
             Err(error) if component.ignore_errors => {
                 tracing::error!(component = component.name, "left out, as ignoreErrors says: {error}");
                 continue;
@@ -104,6 +110,9 @@ pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str
         };
         brokers.running.insert(component.name.clone(), broker);
         brokers.states.push((component.name.clone(), state.clone()));
+        let kind = manifest.map_or_else(|| component.kind.clone(), |manifest| manifest.kind);
+        let digest = plugin.digest();
+        brokers.replaceable.push(Replaceable { component: Arc::clone(&component), kind, replacer, digest, stamp });
         opening.push((component, state));
     }
     for (component, state) in opening {
@@ -121,7 +130,9 @@ pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str
     Ok(brokers)
 }
 
-fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: &str) -> BrokerSettings {
+/// What an adapter may reach for a component: the addresses in its settings, as the description marks them, and what the
+/// resource grants besides.
+pub(crate) fn grants(component: &Component, manifest: Option<&PluginManifest>) -> Grants {
     let mut grants = Grants::default();
     for (host, port) in manifest.map(|manifest| manifest.addresses(component)).unwrap_or_default() {
         grants.allow(&host, port);
@@ -129,6 +140,10 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
     for pattern in &component.network {
         grants.allow_pattern(pattern);
     }
+    grants
+}
+
+fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: &str) -> BrokerSettings {
     BrokerSettings {
         name: component.name.clone(),
         properties: component
@@ -137,7 +152,7 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
             .map(|property| (property.name.clone(), property.value.clone()))
             .collect(),
         instance: instance.to_owned(),
-        grants,
+        grants: grants(component, manifest),
         open_wait: component.init_timeout,
         batch_messages_max: None,
         trap_every: std::env::var("WHIMBREL_TRAP_ADAPTERS_EVERY").ok().and_then(|messages| messages.parse().ok()),

@@ -13,7 +13,7 @@ use whimbrel_wasm::{Interfaces, Plugin};
 use crate::args::PluginsCommand;
 use crate::error::Exit;
 use crate::page;
-use crate::plugins::Search;
+use crate::plugins::{Search, Source};
 
 /// What an import gives to a plugin, by how its name begins.
 const REACHES: [(&str, &str); 7] = [
@@ -55,9 +55,12 @@ fn list(search: &Search) -> String {
     let all = search.all();
     let width = all.iter().map(|found| found.kind.len()).max().unwrap_or(0);
     for found in &all {
-        let from = found.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
+        let from = match &found.source {
+            Source::File(file) => file.display().to_string(),
+            Source::Bundled(_) => "built in".to_owned(),
+        };
         let hidden = if seen.insert(&found.kind) { "" } else { " (hidden by the one above)" };
-        let what = found.read().and_then(|plugin| Ok(manifest(&plugin)?.map(|manifest| manifest.title)));
+        let what = found.source.read().and_then(|plugin| Ok(manifest(&plugin)?.map(|manifest| manifest.title)));
         let what = match what {
             Ok(title) => title.unwrap_or_else(|| "(no description)".to_owned()),
             Err(error) => format!("BROKEN: {error:#}"),

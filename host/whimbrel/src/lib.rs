@@ -8,6 +8,7 @@ mod error;
 mod handlers;
 mod page;
 mod plugins;
+mod reload;
 mod run;
 mod stop;
 mod subscriptions;

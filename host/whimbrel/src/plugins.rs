@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use whimbrel_artifacts::BUNDLED;
+use whimbrel_artifacts::{BUNDLED, Bundled};
 use whimbrel_resources::Component;
 use whimbrel_wasm::Plugin;
 
@@ -42,10 +42,12 @@ impl Search {
             let wasm = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
             all.extend(files.into_iter().filter(wasm).filter_map(|file| {
                 let kind = file.file_stem()?.to_str()?.to_owned();
-                Some(Found { kind, file: Some(file) })
+                Some(Found { kind, source: Source::File(file) })
             }));
         }
-        all.extend(BUNDLED.iter().map(|bundled| Found { kind: bundled.kind.to_owned(), file: None }));
+        all.extend(
+            BUNDLED.iter().map(|bundled| Found { kind: bundled.kind.to_owned(), source: Source::Bundled(bundled) }),
+        );
         all
     }
 
@@ -61,13 +63,32 @@ impl Search {
             .with_context(|| format!("couldn't find message bus {}/{}", component.kind, component.version))
     }
 
+    /// Where the plugin of a component is to be had now. Nothing is read; a file that the resource names need not exist.
+    #[must_use]
+    pub(crate) fn source(&self, component: &Component) -> Option<Source> {
+        match &component.plugin {
+            Some(file) => Some(Source::File(file.clone())),
+            None => self.first(&component.kind),
+        }
+    }
+
+    /// The first plugin of a type. Only its own name is looked for, whatever else lies in the folders.
+    fn first(&self, kind: &str) -> Option<Source> {
+        let name = format!("{kind}.wasm");
+        // A type is a name, never a path.
+        let is_name = Path::new(&name).file_name().is_some_and(|file| file == name.as_str());
+        let mut files = self.folders.iter().filter(|_| is_name).map(|folder| folder.join(&name));
+        let file = files.find(|file| file.is_file()).map(Source::File);
+        file.or_else(|| BUNDLED.iter().find(|bundled| bundled.kind == kind).map(Source::Bundled))
+    }
+
     /// The first plugin of a type.
     ///
     /// # Errors
     /// There is none, or its file is no component.
     pub(crate) fn of_type(&self, kind: &str) -> Result<Plugin> {
-        match self.all().iter().find(|found| found.kind == kind) {
-            Some(found) => found.read(),
+        match self.first(kind) {
+            Some(source) => source.read(),
             None => bail!(
                 "no {kind}.wasm in {:?}, and the built-in ones are {}",
                 self.folders,
@@ -77,25 +98,33 @@ impl Search {
     }
 }
 
-/// An adapter that a resource can name.
+/// Where a plugin is to be had.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// Its type: the file's name without `.wasm`.
-    pub(crate) kind: String,
-    /// Its file; none for one that is part of the program.
-    pub(crate) file: Option<PathBuf>,
+pub(crate) enum Source {
+    /// A file.
+    File(PathBuf),
+    /// It is part of the program.
+    Bundled(&'static Bundled),
 }
 
-impl Found {
+impl Source {
     /// Reads it.
     ///
     /// # Errors
     /// The file is no component.
     pub(crate) fn read(&self) -> Result<Plugin> {
-        if let Some(file) = &self.file {
-            return Ok(Plugin::read(file)?);
+        match self {
+            Self::File(file) => Ok(Plugin::read(file)?),
+            Self::Bundled(bundled) => Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?),
         }
-        let bundled = BUNDLED.iter().find(|bundled| bundled.kind == self.kind).context("it is not built in")?;
-        Ok(Plugin::bundled(Path::new(bundled.kind), bundled.bytes.to_vec())?)
     }
+}
+
+/// An adapter that a resource can name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Its type: the file's name without `.wasm`.
+    pub(crate) kind: String,
+    /// Where it is.
+    pub(crate) source: Source,
 }

@@ -20,7 +20,7 @@ use crate::args::RunArguments;
 use crate::brokers::{self, Brokers, PlanError};
 use crate::error::Exit;
 use crate::plugins::Search;
-use crate::{handlers, stop, subscriptions};
+use crate::{handlers, reload, stop, subscriptions};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ fn refuse(problems: &str) -> Exit {
 }
 
 async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stopping: CancellationToken) -> Exit {
-    let search = Search::new(&arguments.plugins);
+    let search = Arc::new(Search::new(&arguments.plugins));
     tracing::info!("plugins are looked for in {:?}, then among the built-in ones", search.folders());
     let planned = match brokers::plan(&snapshot, &search) {
         Ok(planned) => planned,
@@ -74,7 +74,7 @@ async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stop
             return Exit::Failed;
         }
     };
-    match host(&arguments, caller, &snapshot, planned, stopping).await {
+    match host(&arguments, caller, &snapshot, planned, &search, stopping).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -89,16 +89,18 @@ async fn host(
     caller: Caller,
     snapshot: &Snapshot,
     planned: Vec<brokers::Planned>,
+    search: &Arc<Search>,
     stopping: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
-    let Brokers { running, states } = tokio::select! { biased;
+    let Brokers { running, states, replaceable } = tokio::select! { biased;
         started = brokers::start(planned, &loader, &instance) => started?,
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
+    reload::start(replaceable, search, &loader, &stopping);
     let closing: Vec<_> = running.values().cloned().collect();
     let topology = Arc::new(ArcSwap::from_pointee(Topology {
         environment: Environment::system(),

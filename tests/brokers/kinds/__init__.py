@@ -12,5 +12,5 @@ write(state, topic, messages, group)
                                 writes {data, metadata, key?}, laid out as Dapr's component lays them out
 VARIANTS                        ways to be judged by the conformance kit, the usual one first
 conform_options(variant)        what `start` is given for it
-profile(state, variant)         the Component's type and metadata, and what is special in the Conformance document
+profile(state, variant)         the Component's type and metadata, and what is special in the Conformance document; None leaves a key out
 """

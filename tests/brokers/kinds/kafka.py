@@ -18,7 +18,7 @@ from places import KAFKA, Refused
 from processes import Process
 
 NAME = "Kafka"
-VARIANTS = ["one", "proxied", "three"]
+VARIANTS = ["one", "three"]
 CLUSTER = "d2hpbWJyZWwtYnJva2Vycw"
 JVM = ["-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 JVM += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
@@ -120,21 +120,19 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
 
 
 def conform_options(variant: str) -> list[str]:
-    options = {"proxied": ["--advertise", "free"], "three": ["--nodes", "3"]}
-    return options.get(variant, [])
+    """One node tells its clients the address of a proxy, which the kit puts there."""
+    return ["--nodes", "3"] if variant == "three" else ["--advertise", "free"]
 
 
 def profile(state: dict, variant: str) -> dict:
-    """`proxied`: clients are told the address of a proxy, which the kit puts there."""
-    metadata = {"brokers": "{address}", "authType": "none", "initialOffset": "oldest"}
-    known = {
+    others = "".join(f",127.0.0.1:{port}" for port in state["clients"][1:])
+    metadata = {"brokers": "{address}" + others, "authType": "none", "initialOffset": "oldest"}
+    told = {"proxyListen": state["advertise"]} if state["advertise"] else {}
+    return {
         "type": "pubsub.kafka",
         "metadata": {**metadata, "sessionTimeout": "3s", "heartbeatInterval": "500ms"},
-        "conformance": {"lease": "3s"},
+        "conformance": {"lease": "3s", **told},
     }
-    if state["advertise"]:
-        known["conformance"]["proxyListen"] = state["advertise"]
-    return known
 
 
 def format_template(folder: Path) -> None:

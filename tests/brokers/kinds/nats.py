@@ -84,7 +84,9 @@ def conform_options(variant: str) -> list[str]:
 
 
 def profile(state: dict, variant: str) -> dict:
-    return {"type": "pubsub.jetstream", "metadata": {"natsURL": "nats://{address}", "ackWait": "2s"}}
+    # A stream that covers all subjects makes topics ready before they are named.
+    covered = {"prepare": None} if state["stream"] else {}
+    return {"type": "pubsub.jetstream", "metadata": {"natsURL": "nats://{address}", "ackWait": "2s"}, "conformance": covered}
 
 
 def _message_id(data: bytes) -> dict | None:

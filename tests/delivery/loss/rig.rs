@@ -16,7 +16,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{Test, resource, until_within};
 
 /// How long a whole run may take before it counts as stuck.
-pub(super) const RUN_MAX: Duration = Duration::from_secs(300);
+pub(crate) const RUN_MAX: Duration = Duration::from_secs(300);
 
 /// How long the last message may take to arrive, or the next fault to find enough to strike. Longer than any lease,
 /// backoff or restart of these runs.
@@ -26,35 +26,35 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(90);
 const DEAD_LETTERS_EVERY: Duration = Duration::from_millis(300);
 
 /// The topic of every run.
-pub(super) const TOPIC: &str = "orders";
+pub(crate) const TOPIC: &str = "orders";
 
 /// One subscribing app, with the host that delivers to it.
-pub(super) struct Side {
-    pub(super) host: Host,
-    pub(super) subscriber: Arc<Subscriber>,
+pub(crate) struct Side {
+    pub(crate) host: Host,
+    pub(crate) subscriber: Arc<Subscriber>,
     dead: String,
     /// Kept, for dropping it ends it. A handler component needs none.
     _app: Option<App>,
 }
 
 /// A subscriber that has no side yet, so that the ledger can be made before the hosts are started.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     app_id: String,
     subscriber: Arc<Subscriber>,
 }
 
 /// One run.
-pub(super) struct Rig {
-    pub(super) redis: Redis,
-    pub(super) ledger: Arc<Ledger>,
+pub(crate) struct Rig {
+    pub(crate) redis: Redis,
+    pub(crate) ledger: Arc<Ledger>,
     publishers: Option<JoinHandle<Result<()>>>,
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     faults: u64,
     shares_opened: u64,
 }
 
 /// What the subscribers of these runs say: some messages are dropped, some fail at first, most succeed.
-pub(super) fn says(n: u64, arrivals_before: u64) -> Says {
+pub(crate) fn says(n: u64, arrivals_before: u64) -> Says {
     match (n % 40, arrivals_before) {
         (3 | 17 | 31, _) => Says::Drop,
         (5, 0) => Says::Retry,
@@ -65,12 +65,12 @@ pub(super) fn says(n: u64, arrivals_before: u64) -> Says {
 
 impl Rig {
     /// A run with so many faults and these subscribing apps.
-    pub(super) async fn new(test: &Test, faults: u64, app_ids: &[&str]) -> Result<(Self, Vec<Waiting>)> {
+    pub(crate) async fn new(test: &Test, faults: u64, app_ids: &[&str]) -> Result<(Self, Vec<Waiting>)> {
         Self::with(test, faults, app_ids, |_| String::new()).await
     }
 
     /// The same, with more in the messages' bodies (see [`Ledger::new`]).
-    pub(super) async fn with(
+    pub(crate) async fn with(
         test: &Test,
         faults: u64,
         app_ids: &[&str],
@@ -90,19 +90,19 @@ impl Rig {
     }
 
     /// What every host of these runs declares: the broker `bus`, and how often a delivery is tried.
-    pub(super) fn plan(test: &Test, app_id: &str, broker: &str) -> Result<HostPlan> {
+    pub(crate) fn plan(test: &Test, app_id: &str, broker: &str) -> Result<HostPlan> {
         let plan = test.host(app_id)?.resource(broker)?;
         let policies = "{retries: {again: {policy: constant, duration: 50ms, maxRetries: 3}}}";
         plan.resource(resource::inbound("bus", policies, "{retry: again}"))
     }
 
     /// Starts the app and the host of a subscriber.
-    pub(super) async fn side(test: &Test, waiting: Waiting, broker: &str) -> Result<Side> {
+    pub(crate) async fn side(test: &Test, waiting: Waiting, broker: &str) -> Result<Side> {
         Self::side_with(test, waiting, broker, |plan| plan).await
     }
 
     /// The same with a host that is planned otherwise.
-    pub(super) async fn side_with(
+    pub(crate) async fn side_with(
         test: &Test,
         waiting: Waiting,
         broker: &str,
@@ -119,30 +119,30 @@ impl Rig {
     }
 
     /// Starts the host of a subscriber that needs no app.
-    pub(super) async fn side_without_app(waiting: Waiting, plan: HostPlan) -> Result<Side> {
+    pub(crate) async fn side_without_app(waiting: Waiting, plan: HostPlan) -> Result<Side> {
         let Waiting { app_id, subscriber } = waiting;
         Ok(Side { host: plan.start().await?, subscriber, dead: dead_letters_of(&app_id), _app: None })
     }
 
     /// Lets the publishers loose on the host that listens at this address.
-    pub(super) fn publish(&mut self, to: watch::Receiver<Option<SocketAddr>>) {
+    pub(crate) fn publish(&mut self, to: watch::Receiver<Option<SocketAddr>>) {
         let publishers = publish_all(Arc::clone(&self.ledger), to, format!("bus/{TOPIC}"));
         self.publishers = Some(tokio::spawn(publishers));
     }
 
     /// Messages between two faults.
-    pub(super) fn share(&self) -> u64 {
+    pub(crate) fn share(&self) -> u64 {
         self.ledger.messages() / (self.faults + 1)
     }
 
     /// Lets the publishers send the next share.
-    pub(super) fn open_share(&mut self) {
+    pub(crate) fn open_share(&mut self) {
         self.shares_opened += 1;
         self.ledger.allow(self.share() * self.shares_opened);
     }
 
     /// Lets the publishers send the next share, and returns when so many of its messages are sent.
-    pub(super) async fn in_the_middle(&mut self, of_share: u64) -> Result<()> {
+    pub(crate) async fn in_the_middle(&mut self, of_share: u64) -> Result<()> {
         let mark = self.share() * self.shares_opened + of_share;
         self.open_share();
         let what = format!("{mark} messages to be sent");
@@ -150,7 +150,7 @@ impl Rig {
     }
 
     /// Lets the publishers finish, waits until everything has arrived, and closes the ledger.
-    pub(super) async fn finish(&mut self, sides: &[Side]) -> Result<Report> {
+    pub(crate) async fn finish(&mut self, sides: &[Side]) -> Result<Report> {
         self.ledger.allow(self.ledger.messages());
         let publishers = self.publishers.take().context("nobody published")?;
         let published = tokio::time::timeout(ARRIVAL_MAX, publishers).await;
@@ -185,6 +185,6 @@ impl Rig {
 }
 
 /// The dead-letter topic of an app.
-pub(super) fn dead_letters_of(app_id: &str) -> String {
+pub(crate) fn dead_letters_of(app_id: &str) -> String {
     format!("dead-{app_id}")
 }

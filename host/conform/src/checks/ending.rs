@@ -1,13 +1,10 @@
 //! Ending: pause, stop, close; and what was not settled stays with the broker.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{LEASE_SPARE, deposit, exchange, read, subscribe};
+use super::{LEASE_SPARE, deposit, exchange, hold, read, subscribe};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
-use crate::rig::{ARRIVE_WAIT, Inbox, Payload, Rig, number};
+use crate::rig::{ARRIVE_WAIT, Payload, Rig, number};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -105,19 +102,6 @@ fn in_time(rig: &Rig, took: Duration) -> Result<(), Wrong> {
         return Ok(());
     }
     Err(Wrong::new(format!("`close` took {:.1} s, at most {} s are allowed", took.as_secs_f64(), bound.as_secs())))
-}
-
-/// Takes that many different messages without settling them.
-async fn hold(inbox: &mut Inbox, count: usize) -> Result<BTreeSet<usize>, Wrong> {
-    let mut held = BTreeSet::new();
-    let until = Instant::now() + ARRIVE_WAIT;
-    while held.len() < count {
-        let arrived = inbox.next_until(until).await;
-        let arrived =
-            arrived.ok_or_else(|| Wrong::of("D6", format!("only {} of {count} messages arrived", held.len())))?;
-        held.insert(number(&arrived)?);
-    }
-    Ok(held)
 }
 
 async fn stops(rig: &Rig) -> Tested {

@@ -1,12 +1,12 @@
 //! Settling: acknowledged is over, a retry comes again after its wait, what is in hand stays in hand, a token is good once.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use whimbrel_pubsub::{Arrived, SettleError, Verdict};
 
-use super::{LEASE_SPARE, deposit, distinct, exchange, read, subscribe};
+use super::{LEASE_SPARE, deposit, exchange, hold, read, subscribe};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::rig::{ARRIVE_WAIT, Inbox, Instance, Payload, Rig, number};
 
@@ -92,6 +92,16 @@ pub(super) const CHECKS: &[Check] = &[
         run: |rig| Box::pin(waits(rig)),
     },
     Check {
+        id: "C12",
+        title: "a message keeps its id",
+        expects: "a message that comes again has the id it had before",
+        cause: "an id of the delivery in place of the message's",
+        read: read::SUBSCRIBING,
+        needs: &[Need::Queue],
+        bound: None,
+        run: |rig| Box::pin(ids(rig)),
+    },
+    Check {
         id: "C6",
         title: "a token is good once",
         expects: "a token that was settled, and one that was never handed out, are answered with `stale`",
@@ -105,6 +115,9 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// The wait of a retry that should come soon.
 const SOON: Duration = Duration::from_millis(100);
+
+/// How long other copies of what just came are passed over: they are for another check to find.
+const COPIES: Duration = Duration::from_millis(50);
 
 /// The wait of the retry that is measured.
 const LATER: Duration = Duration::from_millis(1500);
@@ -123,8 +136,8 @@ fn again_wait(rig: &Rig) -> Duration {
     rig.lease() + LEASE_SPARE
 }
 
-/// Takes numbered messages until none is missing: `fails` says whether a delivery fails, by its number and how often that
-/// number has come. The deliveries of each number.
+/// Takes numbered messages until all have come and all that failed have come again: `fails` says whether a delivery fails,
+/// by its number and how often that message has come. The deliveries of each number.
 async fn work(
     inbox: &mut Inbox,
     wanted: std::ops::Range<usize>,
@@ -132,55 +145,47 @@ async fn work(
     fails: impl Fn(usize, usize) -> bool,
 ) -> Result<BTreeMap<usize, Vec<Arrived>>, Wrong> {
     let mut missing: BTreeSet<usize> = wanted.collect();
+    // By id, for a message may be stored twice where a publish was repeated.
+    let (mut failed, mut times) = (HashMap::new(), HashMap::new());
     let mut came: BTreeMap<usize, Vec<Arrived>> = BTreeMap::new();
     let mut until = Instant::now() + within;
-    while !missing.is_empty() {
+    while !(missing.is_empty() && failed.is_empty()) {
         let Some(arrived) = inbox.next_until(until).await else {
-            let failed = missing.iter().find(|number| came.contains_key(number));
-            return Err(match failed {
-                Some(number) => Wrong::of(
-                    "D5",
-                    format!("message {number} failed and did not come again within {} s", within.as_secs()),
-                ),
-                None => {
-                    Wrong::of("D6", format!("{} messages did not arrive within {} s", missing.len(), within.as_secs()))
-                }
-            });
+            return Err(late(missing.len(), failed.values().min().copied(), within));
         };
         let number = number(&arrived)?;
-        let times = came.entry(number).or_default();
-        times.push(arrived.clone());
-        if missing.contains(&number) && fails(number, times.len()) {
+        missing.remove(&number);
+        let time: &mut usize = times.entry(arrived.id.clone()).or_default();
+        *time += 1;
+        if fails(number, *time) {
             inbox.retry(&arrived, SOON).await?;
+            failed.insert(arrived.id.clone(), number);
         } else {
             inbox.ack(&arrived).await?;
-            missing.remove(&number);
+            failed.remove(&arrived.id);
         }
+        came.entry(number).or_default().push(arrived);
         until = Instant::now() + within;
     }
     Ok(came)
+}
+
+fn late(missing: usize, failed: Option<usize>, within: Duration) -> Wrong {
+    let within = within.as_secs();
+    match failed {
+        Some(number) => Wrong::of("D5", format!("message {number} failed and did not come again within {within} s")),
+        None => Wrong::of("D6", format!("{missing} messages did not arrive within {within} s")),
+    }
 }
 
 async fn comes_again(rig: &Rig) -> Tested {
     let (instance, topic) = (rig.instance("one").await?, rig.topic("t").await?);
     let mut inbox = subscribe(&instance, &topic, &rig.group("g"), 20).await?;
     let working = work(&mut inbox, 0..10, again_wait(rig), |number, time| (number < 2 || number % 5 == 4) && time == 1);
-    tokio::try_join!(deposit(&instance, &topic, Payload::numbered(0..10)), working)?;
+    let worked = tokio::try_join!(deposit(&instance, &topic, Payload::numbered(0..10)), working);
+    // What was acknowledged behind the host's back cannot come again.
+    worked.map_err(|wrong| wrong.passed_on("D5", "B9"))?;
     Ok(Finding::Passed)
-}
-
-/// Takes that many different messages without settling them.
-async fn hold(inbox: &mut Inbox, count: usize) -> Result<Vec<Arrived>, Wrong> {
-    let (mut held, mut seen) = (Vec::new(), HashSet::new());
-    let until = Instant::now() + ARRIVE_WAIT;
-    while held.len() < count {
-        match inbox.next_until(until).await {
-            Some(arrived) if seen.insert(arrived.id.clone()) => held.push(arrived),
-            Some(_) => {}
-            None => return Err(Wrong::of("D6", format!("only {} of {count} messages arrived", held.len()))),
-        }
-    }
-    Ok(held)
 }
 
 async fn lists(rig: &Rig) -> Tested {
@@ -193,7 +198,7 @@ async fn lists(rig: &Rig) -> Tested {
         return Err(Wrong::new(format!("the answer to verdict {} of 11: {error}", index + 1)));
     }
     let ids: HashSet<&str> = held.iter().map(|arrived| arrived.id.as_str()).collect();
-    inbox.watch(Duration::from_millis(100)).await;
+    inbox.watch(COPIES).await;
     let again = inbox.watch(rig.lease() + SOON).await;
     if again.iter().any(|arrived| ids.contains(arrived.id.as_str())) {
         return Err(Wrong::of("B3", "an acknowledged message came again"));
@@ -208,11 +213,11 @@ async fn until_acked(rig: &Rig) -> Tested {
     let ((), came) = tokio::try_join!(deposit(&instance, &topic, Payload::numbered(0..100)), working)?;
     let counted = rig.features().delivery_count;
     for (number, times) in came.iter().filter(|(number, _)| *number % 5 == 0) {
-        let last = times.last().and_then(|arrived| arrived.count);
-        if counted && last.is_none_or(|count| count < 2) {
+        let most = times.iter().filter_map(|arrived| arrived.count).max();
+        if counted && most.is_none_or(|count| count < 2) {
             return Err(Wrong::of(
                 "B12",
-                format!("message {number} came {} times, the last with count {last:?}", times.len()),
+                format!("message {number} came {} times, with counts up to {most:?}", times.len()),
             ));
         }
     }
@@ -230,18 +235,28 @@ async fn partly(rig: &Rig) -> Tested {
     let mut inbox = subscribe(&instance, &topic, &rig.group("g"), 20).await?;
     deposit(&instance, &topic, Payload::numbered(0..11)).await?;
     let held = hold(&mut inbox, 11).await?;
+    inbox.watch(COPIES).await;
     let verdict = |index: usize| if index % 5 == 0 { Verdict::Retry(SOON) } else { Verdict::Ack };
     let failed: HashSet<String> = held.iter().step_by(5).map(|arrived| arrived.id.clone()).collect();
     let verdicts = held.iter().enumerate().map(|(index, arrived)| (arrived.token, verdict(index)));
     for answer in inbox.settle_all(verdicts.collect()).await {
         answer.map_err(|error| Wrong::of("D8", error.to_string()))?;
     }
-    let mut back = inbox.take(failed.len(), again_wait(rig)).await;
-    back.extend(inbox.watch(SOON * 5).await);
-    let back: HashSet<String> = back.into_iter().map(|arrived| arrived.id).collect();
-    let extra = back.difference(&failed).count();
-    if extra > 0 {
-        return Err(Wrong::new(format!("{extra} acknowledged messages came again")));
+    let acked: HashSet<&str> =
+        held.iter().map(|arrived| arrived.id.as_str()).filter(|id| !failed.contains(*id)).collect();
+    let (mut back, until) = (HashSet::new(), Instant::now() + again_wait(rig));
+    while back.len() < failed.len()
+        && let Some(arrived) = inbox.next_until(until).await
+    {
+        if acked.contains(arrived.id.as_str()) {
+            return Err(Wrong::new("an acknowledged message came again"));
+        }
+        if failed.contains(&arrived.id) {
+            back.insert(arrived.id);
+        }
+    }
+    if inbox.watch(SOON * 5).await.iter().any(|arrived| acked.contains(arrived.id.as_str())) {
+        return Err(Wrong::new("an acknowledged message came again"));
     }
     if back.len() < failed.len() {
         return Err(Wrong::of(
@@ -274,11 +289,15 @@ async fn dead_letters(rig: &Rig) -> Tested {
     deposit(&instance, &topic, Payload::numbered(0..1)).await?;
     let mut last = None;
     for failures in 0..=FAILURES {
-        let Some(arrived) = inbox.next(again_wait(rig).max(ARRIVE_WAIT)).await else {
-            let about = if failures <= 1 { Some("D5") } else { None };
+        let Some(arrived) = inbox.next(if failures == 0 { ARRIVE_WAIT } else { again_wait(rig) }).await else {
             let what = Wrong::new(format!("after {failures} failures the message did not come again"));
-            return Err(about.map_or(what.clone(), |check| what.or_of(check)));
+            return Err(match failures {
+                0 => what.or_of("D6"),
+                1 => what.or_of("D5"),
+                _ => what,
+            });
         };
+        inbox.watch(COPIES).await;
         if failures < FAILURES {
             inbox.retry(&arrived, SOON).await?;
         }
@@ -311,7 +330,7 @@ async fn leases(rig: &Rig) -> Tested {
     deposit(&instance, &topic, Payload::numbered(0..5)).await?;
     let held = hold(&mut inbox, 5).await?;
     // Copies that came at once are for another check to say.
-    inbox.watch(SOON * 3).await;
+    inbox.watch(COPIES).await;
     let held_for = (rig.lease() * 3).max(Duration::from_secs(2));
     let mut again = match &other {
         None => inbox.watch(held_for).await,
@@ -340,8 +359,7 @@ async fn waits(rig: &Rig) -> Tested {
     let mut inbox = subscribe(&instance, &topic, &rig.group("g"), 10).await?;
     deposit(&instance, &topic, Payload::numbered(0..1)).await?;
     let held = hold(&mut inbox, 1).await?;
-    let copies = distinct(inbox.watch(SOON).await).len();
-    debug_assert!(copies <= 1, "distinct ids");
+    inbox.watch(COPIES).await;
     let asked = Instant::now();
     for arrived in &held {
         inbox.retry(arrived, LATER).await?;
@@ -350,10 +368,14 @@ async fn waits(rig: &Rig) -> Tested {
         let passing = exchange_early(&instance, &topic, &mut inbox, asked + LATER - EARLY_MAX);
         passing.await?;
     }
-    let again = inbox.next(LATER + again_wait(rig)).await;
-    let again = again.ok_or_else(|| Wrong::of("D5", "the message did not come again"))?;
-    let after = asked.elapsed();
-    inbox.ack(&again).await?;
+    let until = asked + LATER + again_wait(rig);
+    let after = loop {
+        let arrived = inbox.next_until(until).await.ok_or_else(|| Wrong::of("D5", "the message did not come again"))?;
+        inbox.ack(&arrived).await?;
+        if number(&arrived)? == 0 {
+            break asked.elapsed();
+        }
+    };
     if after + EARLY_MAX < LATER {
         return Err(Wrong::new(format!(
             "it came again after {} ms instead of {}",
@@ -376,6 +398,35 @@ async fn exchange_early(instance: &Instance, topic: &str, inbox: &mut Inbox, unt
         return Err(Wrong::new("others did not pass while a message waited for its retry"));
     }
     Ok(())
+}
+
+async fn ids(rig: &Rig) -> Tested {
+    let (instance, topic) = (rig.instance("one").await?, rig.topic("t").await?);
+    let mut inbox = subscribe(&instance, &topic, &rig.group("g"), 10).await?;
+    let results = instance.publish(&topic, Payload::numbered(0..4)).await;
+    let confirmed: Vec<usize> = (0..4).filter(|number| results.get(*number).is_some_and(Result::is_ok)).collect();
+    if confirmed.len() < 4 {
+        return Err(Wrong::of("D9", "not all of a list were confirmed, and some may be there twice"));
+    }
+    let held = hold(&mut inbox, 4).await?;
+    inbox.watch(COPIES).await;
+    for arrived in &held {
+        inbox.retry(arrived, SOON).await?;
+    }
+    let again = inbox.take(held.len(), again_wait(rig)).await;
+    if again.len() < held.len() {
+        return Err(Wrong::of("D5", "not all failed messages came again"));
+    }
+    for arrived in &again {
+        let number = number(arrived)?;
+        if arrived.id.is_empty()
+            || !held.iter().any(|held| held.id == arrived.id && held.message.data == arrived.message.data)
+        {
+            return Err(Wrong::new(format!("message {number} had another id, or none, when it came again")));
+        }
+        inbox.ack(arrived).await?;
+    }
+    Ok(Finding::Passed)
 }
 
 async fn tokens(rig: &Rig) -> Tested {

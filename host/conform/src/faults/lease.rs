@@ -78,12 +78,12 @@ async fn slow(rig: &Rig) -> Tested {
             rig.lease(),
             &twice[..twice.len().min(10)]
         );
-        return Err(Wrong::new(what));
+        return Err(Wrong::of("C3", what));
     }
     let most = held.len().max(also.len());
     if most > SLOW_CREDIT as usize {
         let what = format!("{most} messages were delivered and not settled, max-unsettled was {SLOW_CREDIT}");
-        return Err(Wrong::new(what));
+        return Err(Wrong::of("C1", what));
     }
     load.settle(&mut first, held).await;
     load.settle(&mut second, also).await;
@@ -148,10 +148,8 @@ async fn duplicates(rig: &Rig) -> Tested {
     let account = load.account().await?;
     join_all(instances.into_iter().map(Instance::kill)).await;
     if account.duplicates > 0 {
-        return Err(Wrong::new(format!(
-            "{} deliveries were not the first of their message; {account}",
-            account.duplicates
-        )));
+        let what = format!("{} deliveries were not the first of their message; {account}", account.duplicates);
+        return Err(Wrong::of("C2", what));
     }
     account.judge().map_err(|wrong| wrong.or_of("D6"))?;
     Ok(Finding::Passed)

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use whimbrel_pubsub::{Arrived, BrokerError, Verdict};
 
 use crate::check::Wrong;
-use crate::ledger::{Account, Ledger, Sheet};
+use crate::ledger::{Account, Ledger, Seen, Sheet};
 use crate::rig::{Inbox, Instance, Payload, Rig};
 use crate::wait::until_within;
 
@@ -60,8 +60,8 @@ pub(super) struct Load<'a> {
     pub(super) topic: String,
     pub(super) group: String,
     pub(super) ledger: Ledger,
-    /// The verdict on a message, by its number and how often it has come.
-    says: Box<dyn Fn(u64, u32) -> Verdict + Send + Sync>,
+    /// The verdict on a delivery.
+    says: Box<dyn Fn(&Seen) -> Verdict + Send + Sync>,
     /// How many keys the publishers use, each its own; 0: none.
     keys: u64,
     phase: AtomicU8,
@@ -76,7 +76,7 @@ impl<'a> Load<'a> {
             topic: rig.topic("load").await?,
             group: rig.group("load"),
             ledger: Ledger::new(rig.check(), rig.seed()),
-            says: Box::new(|_, _| Verdict::Ack),
+            says: Box::new(|_| Verdict::Ack),
             keys: 0,
             phase: AtomicU8::new(RUNNING),
             publishers: AtomicU64::new(0),
@@ -84,7 +84,7 @@ impl<'a> Load<'a> {
     }
 
     /// With other verdicts.
-    pub(super) fn answering(mut self, says: impl Fn(u64, u32) -> Verdict + Send + Sync + 'static) -> Self {
+    pub(super) fn answering(mut self, says: impl Fn(&Seen) -> Verdict + Send + Sync + 'static) -> Self {
         self.says = Box::new(says);
         self
     }
@@ -263,9 +263,14 @@ impl<'a> Load<'a> {
         answers
     }
 
-    /// Takes and settles what comes, until the run is over or the instance is gone for good.
-    pub(super) async fn consume(&self, instance: &Instance, mut inbox: Inbox) {
-        while self.phase.load(Ordering::Relaxed) != OVER {
+    /// Takes and settles what comes, until the run is over.
+    pub(super) async fn consume(&self, instance: &Instance, inbox: Inbox) {
+        self.consume_until(instance, inbox, None).await;
+    }
+
+    /// The same until a time, too. Then nothing is in hand.
+    pub(super) async fn consume_until(&self, instance: &Instance, mut inbox: Inbox, until: Option<Instant>) {
+        while self.phase.load(Ordering::Relaxed) != OVER && until.is_none_or(|until| Instant::now() < until) {
             let batch = inbox.take(IN_HAND, GATHER_WAIT).await;
             if batch.is_empty() && inbox.is_gone() {
                 match self.subscribe(instance).await {
@@ -285,8 +290,8 @@ impl<'a> Load<'a> {
             .into_iter()
             .map(|arrived| {
                 let known = self.ledger.arrived(&arrived.message.data);
-                let verdict = known.map_or(Verdict::Ack, |(n, count)| (self.says)(n, count));
-                (arrived.token, known.map(|(n, _)| n), verdict)
+                let verdict = known.as_ref().map_or(Verdict::Ack, |seen| (self.says)(seen));
+                (arrived.token, known.map(|seen| seen.n), verdict)
             })
             .collect();
         let answers = inbox.settle_all(judged.iter().map(|(token, _, verdict)| (*token, *verdict)).collect()).await;
@@ -309,6 +314,11 @@ impl<'a> Load<'a> {
                 (moves, moved) = (now, Instant::now());
             }
         }
+    }
+
+    /// Whether publishing goes on.
+    pub(super) fn goes_on(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == RUNNING
     }
 
     /// Ends publishing, and consuming once all is at rest: for checks that run them by themselves.

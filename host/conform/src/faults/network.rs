@@ -115,7 +115,7 @@ pub(super) fn is_used(open: usize) -> Result<(), Wrong> {
 
 fn random_cut(random: &mut fastrand::Rng, n: u64) -> Mode {
     // Both ways and both ends in turn, whatever the seed.
-    let toward = if n % 2 == 0 { Toward::Server } else { Toward::Client };
+    let toward = if n.is_multiple_of(2) { Toward::Server } else { Toward::Client };
     let how = if n % 4 < 2 { Cut::Reset } else { Cut::Close };
     Mode::CutAfter(toward, random.u64(1..CUT_WITHIN_BYTES), how)
 }

@@ -28,11 +28,11 @@ const SHOWN_MAX: usize = 10;
 
 /// A fault as it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(super) struct Fault {
     /// What was done.
-    pub(crate) what: String,
+    pub(super) what: String,
     /// Messages sent and not acknowledged at that moment.
-    pub(crate) in_flight: u64,
+    pub(super) in_flight: u64,
     pub(super) at: Instant,
 }
 
@@ -173,7 +173,7 @@ impl Account {
         match entry.state {
             State::Open if entry.acks == 0 => self.forgotten.push(n),
             State::Retried => self.retries_lost.push(n),
-            State::Undelivered | State::Open | State::Acked => {}
+            State::Undelivered | State::Open | State::Doubtful | State::Acked => {}
         }
     }
 }

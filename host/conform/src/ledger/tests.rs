@@ -77,12 +77,15 @@ fn what_was_refused_must_not_be_there() {
 }
 
 #[test]
-fn a_stale_settlement_settles_nothing() {
+fn a_settlement_that_failed_leaves_it_open() {
     let (ledger, sheets) = run(1);
     deliver(&ledger, &sheets[0]);
-    ledger.settled(0, Verdict::Ack, &Err(SettleError::Stale));
     assert!(!ledger.quiet());
     assert_eq!(ledger.in_flight(), 1);
+    // Whether it got through is not known: no loss, and no acknowledgement either.
+    ledger.settled(0, Verdict::Ack, &Err(SettleError::Stale));
+    assert_eq!((ledger.quiet(), ledger.acked_count()), (true, 0));
+    assert_eq!(ledger.account(None).judge(), Ok(()));
     ack(&ledger, &sheets[0]);
     assert!(ledger.quiet());
     assert_eq!((ledger.in_flight(), ledger.account(None).duplicates), (0, 1));
@@ -105,7 +108,7 @@ fn changed_bytes_are_told_and_the_message_is_known() {
     let (ledger, sheets) = run(1);
     let mut data = sheets[0].data.clone();
     data[40] = 0xff;
-    assert_eq!(ledger.arrived(&data), Some((0, 1)));
+    assert_eq!(ledger.arrived(&data), Some(Seen { n: 0, count: 1, key: "k".to_owned() }));
     assert!(ledger.account(None).to_string().contains("1 deliveries with changed bytes"));
 }
 

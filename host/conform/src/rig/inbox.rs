@@ -2,6 +2,7 @@
 //! bounded. It never settles by itself.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -168,7 +169,16 @@ impl Inbox {
             self.feed.jobs.send(job(reply)).await.ok()?;
             done.await.ok()
         };
-        match timeout(ORDER_WAIT, ordering).await {
+        let mut ordering = pin!(timeout(ORDER_WAIT, ordering));
+        // As a host does, it goes on taking: an adapter that has something to hand over waits for nobody.
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut ordering => break done,
+                Some(list) = self.feed.deliveries.recv() => self.waiting.extend(list),
+            }
+        };
+        match done {
             Ok(Some(())) => Ok(()),
             Ok(None) => Err(Wrong::new(format!("the subscription was gone before {what} was done"))),
             Err(_) => Err(Wrong::new(format!("{what} was not done after {} s", ORDER_WAIT.as_secs()))),

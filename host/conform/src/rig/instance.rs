@@ -91,7 +91,8 @@ impl Instance {
         let opened =
             instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
         match instance.state() {
-            BrokerState::Ready if opened => Ok(instance),
+            // It may stand otherwise again by now: news come late.
+            state if opened && !matches!(state, BrokerState::Failed(_)) => Ok(instance),
             state => Err(Wrong::new(format!("an instance did not open within {} s: {state}", bound.as_secs()))),
         }
     }
@@ -124,6 +125,11 @@ impl Instance {
     /// How it stands.
     pub(crate) fn state(&self) -> BrokerState {
         self.state.borrow().clone()
+    }
+
+    /// How it stands, from now on.
+    pub(crate) fn states(&self) -> watch::Receiver<BrokerState> {
+        self.state.clone()
     }
 
     /// Whether it comes to stand so, in time.

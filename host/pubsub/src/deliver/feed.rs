@@ -1,4 +1,4 @@
-//! The life of one subscription's feed: opened, served, lost and opened again, drained. Called by `deliver`.
+//! The life of one subscription's feed: opened, served, left or lost and opened again, drained. Called by `deliver`.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::broker::{Arrived, Feed, FeedJob};
@@ -38,10 +39,26 @@ const LAST_SETTLEMENTS_WAIT: Duration = Duration::from_secs(2);
 /// How long an adapter may take to end a subscription.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
+/// How long what is in hand may take to finish when a feed is left. What takes longer goes on, and comes again.
+const LEAVE_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a paused adapter stays silent before it has nothing fetched in hand any more.
+const SILENCE: Duration = Duration::from_millis(20);
+
 /// A feed with what arrived on it and was not begun.
 pub(super) struct Served {
     feed: Feed,
     admission: Admission,
+}
+
+/// Why a feed is served no more.
+enum Over {
+    /// The subscription is to stop.
+    Stopped(Served),
+    /// The adapter's instance is replaced: there is another feed to be had at once.
+    Left,
+    /// It ended by itself.
+    Lost(BrokerError),
 }
 
 /// Why there is no feed.
@@ -79,8 +96,12 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
                 events::subscribed(&context.subscription);
                 let since = Instant::now();
                 match serve(context, running, feed, &mut waits, &carry).await {
-                    Ok(served) => return Some(served),
-                    Err(error) => events::feed_lost(&context.subscription, &error),
+                    Over::Stopped(served) => return Some(served),
+                    Over::Left => {
+                        waits.reset();
+                        continue;
+                    }
+                    Over::Lost(error) => events::feed_lost(&context.subscription, &error),
                 }
                 if since.elapsed() > SOUND_AFTER {
                     waits.reset();
@@ -116,24 +137,24 @@ async fn open(context: &Context) -> Result<Feed, Unopened> {
     opening.await.map_err(Unopened::Failed)
 }
 
-/// Takes what comes, and runs as much of it at once as the subscription allows. `Err`: the feed ended by itself.
+/// Takes what comes, and runs as much of it at once as the subscription allows.
 async fn serve<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     feed: Feed,
     waits: &mut Doubling,
     carry: &impl Fn(&'a Context, Delivery) -> F,
-) -> Result<Served, BrokerError> {
+) -> Over {
     let limit = group::max_unsettled(&context.subscription.declared);
+    let leave = feed.leave.clone();
     let mut served = Served { feed, admission: Admission::new(limit) };
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
-        while let Some(arrived) = served.admission.admit(running.len()) {
-            running.push(carry(context, Delivery::new(arrived, served.feed.jobs.clone())));
-        }
+        served.begin(context, running, carry);
         tokio::select! {
             biased;
-            () = &mut stopped => return Ok(served),
+            () = &mut stopped => return Over::Stopped(served),
+            () = leave.cancelled() => return move_on(context, running, served, carry).await,
             Some(()) = running.next(), if !running.is_empty() => {}
             batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
                 Some(batch) => {
@@ -148,7 +169,72 @@ async fn serve<'a, F: Future<Output = ()>>(
     // late.
     hold(context, &served.feed.jobs, served.admission.rest()).await;
     let lost = || BrokerError::Transient("the adapter was lost".to_owned());
-    Err(served.feed.ended.try_recv().unwrap_or_else(|_| lost()))
+    Over::Lost(served.feed.ended.try_recv().unwrap_or_else(|_| lost()))
+}
+
+impl Served {
+    /// Begins what has arrived, as much as the subscription allows at once.
+    fn begin<'a, F: Future<Output = ()>>(
+        &mut self,
+        context: &'a Context,
+        running: &mut FuturesUnordered<F>,
+        carry: &impl Fn(&'a Context, Delivery) -> F,
+    ) {
+        while let Some(arrived) = self.admission.admit(running.len()) {
+            let Feed { jobs, leave, .. } = &self.feed;
+            running.push(carry(context, Delivery::new(arrived, jobs.clone(), leave.clone())));
+        }
+    }
+}
+
+/// Leaves a feed in good order: stop fetching, finish what was fetched and settle it there, end the subscription. Only
+/// then may another be opened, for both may be the same consumer at the broker. A stop that comes meanwhile goes first.
+async fn move_on<'a, F: Future<Output = ()>>(
+    context: &'a Context,
+    running: &mut FuturesUnordered<F>,
+    mut served: Served,
+    carry: &impl Fn(&'a Context, Delivery) -> F,
+) -> Over {
+    let jobs = served.feed.jobs.clone();
+    let mut stopped = pin!(context.stopping.stop.cancelled());
+    let emptied = timeout(LEAVE_WAIT, empty(context, running, &mut served, carry));
+    tokio::select! {
+        biased;
+        () = &mut stopped => return Over::Stopped(served),
+        // In time or not: what still runs goes on.
+        _ = emptied => {}
+    }
+    events::feed_left(&context.subscription, running.len());
+    hold(context, &jobs, served.admission.rest()).await;
+    let stopping = meanwhile(running, ask(&jobs, FeedJob::Stop, STOP_WAIT));
+    holding(context, &jobs, &mut served.feed.deliveries, stopping).await;
+    Over::Left
+}
+
+/// Pauses a feed, and carries what it still brings until nothing runs and nothing comes.
+async fn empty<'a, F: Future<Output = ()>>(
+    context: &'a Context,
+    running: &mut FuturesUnordered<F>,
+    served: &mut Served,
+    carry: &impl Fn(&'a Context, Delivery) -> F,
+) {
+    let jobs = served.feed.jobs.clone();
+    let mut pausing = pin!(ask(&jobs, FeedJob::Pause, PAUSE_WAIT));
+    let mut paused = false;
+    loop {
+        served.begin(context, running, carry);
+        tokio::select! {
+            biased;
+            () = &mut pausing, if !paused => paused = true,
+            Some(()) = running.next(), if !running.is_empty() => {}
+            batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
+                Some(batch) => served.admission.line_up(batch),
+                // Its instance is gone: what runs goes on, as it does when a feed is lost.
+                None => return,
+            },
+            () = tokio::time::sleep(SILENCE), if paused && running.is_empty() => return,
+        }
+    }
 }
 
 /// Stops in good order: stop fetching, let what runs finish and its settlements be confirmed, end the subscription.
@@ -221,7 +307,7 @@ async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Ite
             attempt: 0,
             stopping: &context.stopping,
         };
-        settle(exit, Delivery::new(arrived, jobs.clone()), Disposition::Hold).await;
+        settle(exit, Delivery::new(arrived, jobs.clone(), CancellationToken::new()), Disposition::Hold).await;
     }
 }
 

@@ -27,6 +27,7 @@ struct Ends {
 struct FarFeed {
     deliveries: mpsc::Sender<Vec<Arrived>>,
     jobs: mpsc::Receiver<FeedJob>,
+    leave: CancellationToken,
 }
 
 fn spine(scopes: TopicScopes, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
@@ -61,8 +62,10 @@ impl Ends {
         let (deliveries, near) = mpsc::channel(16);
         let (near_jobs, jobs) = mpsc::channel(16);
         let (_, ended) = oneshot::channel();
-        job.reply.send(Ok(Feed { deliveries: near, jobs: near_jobs, ended })).expect("somebody waits");
-        FarFeed { deliveries, jobs }
+        let leave = CancellationToken::new();
+        let feed = Feed { deliveries: near, jobs: near_jobs, ended, leave: leave.clone() };
+        job.reply.send(Ok(feed)).expect("somebody waits");
+        FarFeed { deliveries, jobs, leave }
     }
 
     async fn attempt(&mut self) -> HandlerJob {
@@ -234,7 +237,8 @@ async fn no_more_run_at_once_than_may_be_unsettled() {
     assert_eq!((job.max_unsettled, job.group.as_str(), &*job.topic), (2, "me", "t"));
     let (deliveries, near) = mpsc::channel(16);
     let (jobs, mut verdicts) = mpsc::channel(16);
-    job.reply.send(Ok(Feed { deliveries: near, jobs, ended: oneshot::channel().1 })).expect("somebody waits");
+    let feed = Feed { deliveries: near, jobs, ended: oneshot::channel().1, leave: CancellationToken::new() };
+    job.reply.send(Ok(feed)).expect("somebody waits");
     let batch = (1..=5).map(|token| fakes::arrived(token, &token.to_string(), None)).collect();
     deliveries.send(batch).await.expect("room");
     let mut running = VecDeque::from([ends.attempt().await, ends.attempt().await]);
@@ -398,4 +402,91 @@ async fn a_stop_ends_in_time_whatever_hangs() {
     assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Pause(_))));
     assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Stop(_))));
     assert!(feed.jobs.recv().await.is_none());
+}
+
+/// What is in hand is finished and settled on the feed it came from, what it still brings too; then the next is opened.
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_is_left_is_emptied_first() {
+    let mut ends = plain();
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    let job = ends.attempt().await;
+    feed.leave.cancel();
+    let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause first") };
+    feed.deliver(fakes::arrived(2, "fetched before", None)).await;
+    paused.send(()).expect("somebody waits");
+    assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [(1, true)]);
+    assert_eq!(feed.verdict().await, (2, Verdict::Ack));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(ends.broker.try_recv().is_err(), "no other feed while something is in hand");
+    assert!(feed.jobs.try_recv().is_err(), "no stop either");
+    job.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+    let Some(FeedJob::Stop(stopped)) = soon(feed.jobs.recv()).await else { panic!("no stop last") };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(ends.broker.try_recv().is_err(), "no other feed before this one has ended");
+    stopped.send(()).expect("somebody waits");
+    let begun = Instant::now();
+    let mut feed = ends.feed().await;
+    assert!(begun.elapsed() < Duration::from_millis(10), "at once");
+    feed.deliver(fakes::arrived(1, "n", None)).await;
+    ends.answer(&[Ok(Outcome::Success)]).await;
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_is_left_in_time_whatever_hangs() {
+    let mut ends = plain();
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "hangs", None)).await;
+    let hanging = ends.attempt().await;
+    let begun = Instant::now();
+    feed.leave.cancel();
+    let mut next = ends.feed().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(30 + 5), "empty, stop");
+    assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Pause(_))));
+    assert!(matches!(feed.jobs.recv().await, Some(FeedJob::Stop(_))));
+    drop(feed);
+    hanging.reply.send(Ok(Outcome::Success)).expect("it goes on");
+    next.deliver(fakes::arrived(1, "hangs", Some(2))).await;
+    ends.answer(&[Ok(Outcome::Success)]).await;
+    assert_eq!(next.verdict().await, (1, Verdict::Ack), "on the next feed");
+}
+
+/// The next feed brings it again: nobody waits an hour for it.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_next_attempt_does_not_keep_a_feed() {
+    let mut ends = spine(TopicScopes::default(), constant(3, None), fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    ends.answer(&[Ok(Outcome::Retry)]).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    feed.leave.cancel();
+    let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause") };
+    paused.send(()).expect("somebody waits");
+    let Some(FeedJob::Stop(stopped)) = soon(feed.jobs.recv()).await else { panic!("it is not settled") };
+    stopped.send(()).expect("somebody waits");
+    let mut next = ends.feed().await;
+    next.deliver(fakes::arrived(1, "m", Some(2))).await;
+    assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [(2, false)], "attempts are counted on");
+    assert_eq!(next.verdict().await, (1, Verdict::Ack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_goes_before_leaving() {
+    let mut ends = plain();
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    let job = ends.attempt().await;
+    feed.leave.cancel();
+    let Some(FeedJob::Pause(_)) = soon(feed.jobs.recv()).await else { panic!("no pause") };
+    ends.stop.cancel();
+    let Some(FeedJob::Pause(paused)) = soon(feed.jobs.recv()).await else { panic!("no pause of the stop's") };
+    paused.send(()).expect("somebody waits");
+    job.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+    let Some(FeedJob::Stop(stopped)) = soon(feed.jobs.recv()).await else { panic!("no stop") };
+    stopped.send(()).expect("somebody waits");
+    soon(ends.task).await.expect("no panic");
+    assert!(ends.broker.try_recv().is_err(), "no other feed");
 }

@@ -1,6 +1,7 @@
 //! Tests of `settle`: what each disposition does to the broker, and in which order.
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Policies, TopicScopes};
 
 use super::*;
@@ -29,7 +30,7 @@ impl Case {
             stopping: Stopping { stop: CancellationToken::new(), abandoned: CancellationToken::new() },
             publishes,
             verdicts,
-            delivery: Some(Delivery::new(fakes::arrived(7, "m", Some(1)), jobs)),
+            delivery: Some(Delivery::new(fakes::arrived(7, "m", Some(1)), jobs, CancellationToken::new())),
         }
     }
 

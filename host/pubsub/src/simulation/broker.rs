@@ -91,7 +91,7 @@ async fn subscribe(world: Shared, instance: CancellationToken, job: SubscribeJob
     let (batches, deliveries) = mpsc::channel(16);
     let (jobs, queue) = mpsc::channel(1024);
     let (end, ended) = oneshot::channel();
-    if job.reply.send(Ok(Feed { deliveries, jobs, ended })).is_err() {
+    if job.reply.send(Ok(Feed { deliveries, jobs, ended, leave: CancellationToken::new() })).is_err() {
         return;
     }
     let lost = instance.child_token();

@@ -131,6 +131,16 @@ fn defaults_name_addresses_too() {
 }
 
 #[test]
+fn a_scheme_in_another_setting_is_a_port() {
+    let text = "type: pubsub.x\nmetadata: [{name: host, type: string, address: protocol}, {name: protocol, type: string, default: amqp}]";
+    let manifest = PluginManifest::parse(text, Path::new("plugin.yaml")).unwrap();
+    let port = |settings: &[(&str, &str)]| manifest.addresses(&component(settings))[0].1;
+    assert_eq!(port(&[("host", "a")]), 5672);
+    assert_eq!(port(&[("host", "a"), ("protocol", "AMQPS")]), 5671);
+    assert_eq!(port(&[("host", "a:7"), ("protocol", "amqps")]), 7);
+}
+
+#[test]
 fn bad_manifests() {
     fn case(text: &str, expect: &str) {
         let problems = PluginManifest::parse(text, Path::new("p.yaml")).expect_err("refused");

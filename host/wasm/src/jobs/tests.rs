@@ -85,3 +85,26 @@ async fn a_broker_that_rests_refuses_at_once() {
     jobs.refuse(Some(Instant::now() + HOLD_WAIT), "rests").await.unwrap();
     assert_eq!(results.await.unwrap(), [Err(BrokerError::Transient("rests".to_owned()))]);
 }
+
+/// What an instance had taken and not begun is the next one's, in its order and before what came later, however much it is.
+#[tokio::test(start_paused = true)]
+async fn what_is_given_back_goes_first() {
+    let (sender, mut jobs) = jobs();
+    let mut given = Vec::new();
+    let mut waiting = Vec::new();
+    for size in [HELD_BYTES_MAX, HELD_BYTES_MAX + 1] {
+        let (BrokerJob::Publish(job), results) = publish(size, HOUR) else { panic!("no publish") };
+        given.push(job);
+        waiting.push(results);
+    }
+    let (later, _results) = publish(1, HOUR);
+    sender.try_send(later).unwrap();
+    jobs.give_back(given.into_iter());
+    let mut taken = Vec::new();
+    assert_eq!(jobs.recv_many(&mut taken, 10).await, 2);
+    let sizes: Vec<usize> =
+        taken.iter().map(|job| if let BrokerJob::Publish(job) = job { bytes(job) } else { 0 }).collect();
+    assert_eq!(sizes, [HELD_BYTES_MAX + 1, HELD_BYTES_MAX + 2], "and the topic");
+    assert_eq!(jobs.recv_many(&mut taken, 10).await, 1);
+    assert!(waiting.iter_mut().all(|results| results.try_recv().is_err()));
+}

@@ -65,3 +65,20 @@ async fn what_nobody_waits_for_is_not_sent() {
     assert_eq!(take_batch(&mut backlog, &features(512, false), false).len(), 1);
     assert!(backlog.is_empty());
 }
+
+#[test]
+fn what_the_host_relies_on_must_stay() {
+    let running = Features { durable: true, groups: true, max_message_bytes: 100, ..Features::default() };
+    let check = |next: Features, expected: Option<&str>| match (lacks(&running, &next), expected) {
+        (None, None) => {}
+        (Some(why), Some(part)) => assert!(why.contains(part), "{why}"),
+        (found, expected) => panic!("{found:?}, {expected:?}"),
+    };
+    check(running.clone(), None);
+    check(Features { ttl: true, max_batch: 1, ..running.clone() }, None);
+    check(Features { durable: false, groups: false, ..running.clone() }, Some("durable, groups missing"));
+    check(Features { max_message_bytes: 0, ..running.clone() }, None);
+    check(Features { max_message_bytes: 99, ..running.clone() }, Some("99 bytes"));
+    let unlimited = Features { max_message_bytes: 0, ..running.clone() };
+    assert!(lacks(&unlimited, &running).is_some());
+}

@@ -190,8 +190,7 @@ impl LiarSubscription {
     async fn settle_one(&self, settlement: Settlement) -> Result<(), SettleFailure> {
         let lie = self.shared.lie;
         let Some(held) = self.hand.let_go(settlement.token) else {
-            // A copy that the liar made up, or one it has settled itself.
-            return Ok(());
+            return if self.hand.forget_made_up(settlement.token) { Ok(()) } else { Err(SettleFailure::Stale) };
         };
         let verdict = match settlement.verdict {
             Verdict::Retry(_) if lie == Lie::AcksOnRetry => Verdict::Ack,

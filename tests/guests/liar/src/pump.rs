@@ -1,7 +1,7 @@
 //! Carries deliveries from the redis adapter to the host, and lies on the way.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const COPIES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Hand {
     held: RefCell<HashMap<u64, Held>>,
+    /// Tokens of what the liar made up, or has settled itself.
+    own: RefCell<HashSet<u64>>,
     failures: RefCell<HashMap<String, u32>>,
     next: Cell<u64>,
 }
@@ -50,6 +52,17 @@ impl Hand {
     fn fresh(&self) -> u64 {
         self.next.set(self.next.get() + 1);
         self.next.get()
+    }
+
+    /// A token that only the liar knows of.
+    fn made_up(&self) -> u64 {
+        let token = self.fresh();
+        self.own.borrow_mut().insert(token);
+        token
+    }
+
+    pub(crate) fn forget_made_up(&self, token: u64) -> bool {
+        self.own.borrow_mut().remove(&token)
     }
 
     pub(crate) fn let_go(&self, token: u64) -> Option<Held> {
@@ -104,7 +117,7 @@ async fn lie(
     for mut delivery in list {
         // One of the liar's own copies.
         if delivery.token == 0 {
-            delivery.token = hand.fresh();
+            delivery.token = hand.made_up();
             told.push(delivery);
             continue;
         }
@@ -122,19 +135,20 @@ async fn lie(
             Lie::CountsNothing => delivery.count = Some(1),
             Lie::AcksEarly => {
                 ack(inner, delivery.token).await;
-                delivery.token = hand.fresh();
+                delivery.token = hand.made_up();
                 told.push(delivery);
                 continue;
             }
             _ => {}
         }
         delivery.token = hand.take(&delivery);
+        told.push(delivery.clone());
         match shared.lie {
-            Lie::Duplicates => told.push(Delivery { token: hand.fresh(), ..delivery.clone() }),
-            Lie::DropsLeases => task::spawn(again(Rc::clone(hand), delivery.clone(), copies.clone())),
+            // The copy second: whoever settles the first has settled the message.
+            Lie::Duplicates => told.push(Delivery { token: hand.made_up(), ..delivery }),
+            Lie::DropsLeases => task::spawn(again(Rc::clone(hand), delivery, copies.clone())),
             _ => {}
         }
-        told.push(delivery);
     }
     if shared.lie == Lie::Reorders {
         told.reverse();

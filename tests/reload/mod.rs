@@ -1,0 +1,8 @@
+//! Adapter files that are dropped into the plugins folder while the host runs: taken over from under load, refused when
+//! broken, never opened when nobody needs them.
+
+mod broken;
+mod files;
+mod load;
+mod memory;
+mod search;
