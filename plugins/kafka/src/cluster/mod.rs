@@ -202,8 +202,11 @@ impl Cluster {
             }
             match self.ask_metadata(None, self.settings.read_wait).await {
                 Ok(answer) => self.map.borrow_mut().learn_brokers(&answer),
-                // Each try that failed has been told, and each made the next one wait.
-                Err(_) => self.slots.lost.raise(),
+                // Each try that failed has been told.
+                Err(_) => {
+                    timer::sleep(LOOKUP_PAUSE).await;
+                    self.slots.lost.raise();
+                }
             }
         }
     }
