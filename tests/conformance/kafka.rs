@@ -6,11 +6,7 @@ use super::suite::{Broker, Case};
 const NOT_SUPPORTED: &[&str] = &["B12", "C11"];
 
 pub(super) const CASES: &[Case] = &[
-    Case {
-        adapter: whimbrel_artifacts::KAFKA,
-        broker: Broker::Started("kafka", "one"),
-        not_supported: NOT_SUPPORTED,
-    },
+    Case { adapter: whimbrel_artifacts::KAFKA, broker: Broker::Started("kafka", "one"), not_supported: NOT_SUPPORTED },
     Case {
         adapter: whimbrel_artifacts::KAFKA,
         broker: Broker::Started("kafka", "three"),
