@@ -17,10 +17,10 @@ use crate::harness::brokers::{Kind, Server, topic};
 use crate::harness::host::Host;
 use crate::harness::ledger::{Ledger, Rules, Says, Subscriber};
 use crate::harness::load::publish_all;
-use crate::harness::scale::scaled;
+use crate::harness::scale::{scaled, scaled_time};
 use crate::harness::{Test, http, resource, run_within, until_within};
 
-/// How long a whole test may take before it counts as stuck.
+/// How long a whole test may take before it counts as stuck; longer at a larger scale.
 const RUN_MAX: Duration = Duration::from_secs(300);
 
 /// How long until work is shared, or until the last message has arrived: longer than any lease or rebalance.
@@ -167,7 +167,7 @@ fn says(n: u64, arrivals_before: u64) -> Says {
 }
 
 fn nothing_is_lost_when_hosts_are_killed(kind: Kind) -> Result<()> {
-    run_within(RUN_MAX, async |test| {
+    run_within(scaled_time(RUN_MAX), async |test| {
         let kills = scaled(KILLS);
         let share = MESSAGES_UNDER_FIRE / KILLS;
         let faults_min = usize::try_from(kills)?;
@@ -236,7 +236,7 @@ fn first_sights(apps: &[App]) -> Result<BTreeMap<u64, Vec<u64>>> {
 }
 
 fn a_key_keeps_its_order(kind: Kind) -> Result<()> {
-    run_within(RUN_MAX, async |test| {
+    run_within(scaled_time(RUN_MAX), async |test| {
         let mut team = Team { more: ONE_AT_A_TIME, ..Team::new(kind).await? };
         team.join(test, App::start().await?).await?;
         let (host, stop) = (team.hosts.first().context("no host")?.http()?, Arc::new(AtomicBool::new(false)));
