@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{Adapter, Failure, Status, StatusSink};
+use whimbrel_sdk::{Adapter, Failure, Status};
 
 /// How long the host waits for `open` by default.
 const INIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -250,15 +250,15 @@ fn a_server_that_comes_later() {
 fn a_dead_server_is_named_in_time_and_does_not_fill_the_log() {
     run(async {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("nats://127.0.0.1:{port}");
-        let (sink, mut news) = StatusSink::channel();
         let since = Instant::now();
-        let failure = whimbrel_jetstream::JetStream::open(config(&url, &[]), sink).await.unwrap_err();
+        let bus = Bus::open(&format!("nats://127.0.0.1:{port}"), &[]).await;
         assert!(since.elapsed() < INIT_TIMEOUT);
-        assert!(matches!(&failure, Failure::Transient(text) if text.contains(&port.to_string())), "{failure:?}");
+        let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_secs(1)).await;
+        assert!(matches!(&result[..], [Err(Failure::Transient(why))] if why.contains(&port.to_string())), "{result:?}");
         // The first try, and the first failure; later ones fail for the same reason.
         let mut told = 0;
-        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut news)).await {
+        let mut news = bus.news.borrow_mut();
+        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut *news)).await {
             told += 1;
         }
         assert_eq!(told, 2);
