@@ -98,12 +98,10 @@ impl Adapter for JetStream {
     }
 
     fn features(&self) -> FeatureSet {
+        let in_memory = self.hub.settings.creation.as_ref().is_some_and(|creation| creation.memory);
+        let abilities = Feature::GROUPS | Feature::DELAY | Feature::DELIVERY_COUNT | Feature::WILDCARDS;
         FeatureSet {
-            abilities: Feature::DURABLE
-                | Feature::GROUPS
-                | Feature::DELAY
-                | Feature::DELIVERY_COUNT
-                | Feature::WILDCARDS,
+            abilities: if in_memory { abilities } else { abilities | Feature::DURABLE },
             max_batch: BATCH_MAX,
             max_message_bytes: self.hub.wire.max_message() as u64,
         }

@@ -66,8 +66,8 @@ fn a_user_jwt() {
     run(async {
         let (operator, system) = (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account());
         let (account, user) = (nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
-        let known =
-            [&system, &account].map(|known| format!("{}: {}", known.public_key(), jwt(&operator, known, ACCOUNT)));
+        let known = [(&system, SYSTEM), (&account, ACCOUNT)];
+        let known = known.map(|(known, claims)| format!("{}: {}", known.public_key(), jwt(&operator, known, claims)));
         let extra = format!(
             "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}",
             jwt(&operator, &operator, r#""type":"operator","version":2"#),
@@ -85,6 +85,10 @@ fn a_user_jwt() {
 
 const ACCOUNT: &str = r#""type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,
 "wildcards":true,"conn":-1,"leaf":-1,"mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1}"#;
+
+/// The server's own account may not have JetStream.
+const SYSTEM: &str = r#""type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,
+"wildcards":true,"conn":-1,"leaf":-1}"#;
 
 const USER: &str = r#""type":"user","version":2,"pub":{},"sub":{},"subs":-1,"data":-1,"payload":-1"#;
 
