@@ -310,14 +310,17 @@ fn exclude_headers(properties: &Properties<'_>) -> Result<Option<Regex>, Failure
     Regex::new(&text).map(Some).map_err(|error| invalid(name, &format!("is not a regular expression: {error}")))
 }
 
-/// Settings that change what the adapter does, and that it must not pass over in silence.
+/// Settings that change what the adapter does, and that it must not pass over in silence; and those that are read only
+/// sometimes, or never, and still must be what they are described as.
 fn refuse_unsupported(properties: &Properties<'_>) -> Result<(), Failure> {
     for name in ["schemaRegistryURL", "schemaRegistryAPIKey", "schemaRegistryAPISecret"] {
         if given(properties, name).is_some() {
             return Err(invalid(name, "is not supported by this adapter: it knows no schemas, remove it"));
         }
     }
-    Ok(())
+    properties.switch("authRequired", false)?;
+    properties.number("channelBufferSize", 0_u32)?;
+    mechanism(properties).map(|_| ())
 }
 
 /// How a resource says that clients prove who they are.
@@ -380,9 +383,7 @@ fn security(properties: &Properties<'_>) -> Result<(Option<Sasl>, Option<Tls>), 
     Ok((sasl, (wanted && !disabled).then_some(tls)))
 }
 
-fn sasl(properties: &Properties<'_>) -> Result<Sasl, Failure> {
-    let required =
-        |name| given(properties, name).ok_or_else(|| invalid(name, "is required where authType is password"));
+fn mechanism(properties: &Properties<'_>) -> Result<Mechanism, Failure> {
     let words = [
         ("PLAINTEXT", Mechanism::Plain),
         ("PLAIN", Mechanism::Plain),
@@ -391,8 +392,14 @@ fn sasl(properties: &Properties<'_>) -> Result<Sasl, Failure> {
         ("SCRAM-SHA-256", Mechanism::ScramSha256),
         ("SCRAM-SHA-512", Mechanism::ScramSha512),
     ];
+    Ok(one_of(properties, "saslMechanism", &words)?.unwrap_or(Mechanism::Plain))
+}
+
+fn sasl(properties: &Properties<'_>) -> Result<Sasl, Failure> {
+    let required =
+        |name| given(properties, name).ok_or_else(|| invalid(name, "is required where authType is password"));
     Ok(Sasl {
-        mechanism: one_of(properties, "saslMechanism", &words)?.unwrap_or(Mechanism::Plain),
+        mechanism: mechanism(properties)?,
         username: required("saslUsername")?,
         password: Secret(required("saslPassword")?),
     })

@@ -12,6 +12,8 @@ const TROUBLES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Health {
     status: StatusSink,
+    /// The cluster was reached once; before that, one broker that answers is no news.
+    begun: Cell<bool>,
     ready: Cell<bool>,
     /// What was told last.
     told: RefCell<Option<String>>,
@@ -21,7 +23,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(status: StatusSink) -> Self {
-        Self { status, ready: Cell::new(false), told: RefCell::default(), troubles: RefCell::default() }
+        Self { status, begun: Cell::new(false), ready: Cell::new(false), told: RefCell::default(), troubles: RefCell::default() }
     }
 
     /// One broker could not be reached, or was lost. Logged when it is news.
@@ -50,9 +52,15 @@ impl Health {
         self.status.tell(Status::Connecting(why.to_owned()));
     }
 
+    /// The cluster serves, for the first time.
+    pub(crate) fn begin(&self) {
+        self.begun.set(true);
+        self.is_up();
+    }
+
     /// A broker serves.
     pub(crate) fn is_up(&self) {
-        if !self.ready.replace(true) {
+        if self.begun.get() && !self.ready.replace(true) {
             *self.told.borrow_mut() = None;
             self.status.tell(Status::Ready);
         }

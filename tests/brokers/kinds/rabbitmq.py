@@ -97,7 +97,7 @@ def before_kill(folder: Path, state: dict) -> None:
     call = ["erl_call", "-sname", f"broker{state['port']}@localhost", "-c", (folder / ".erlang.cookie").read_text(), "-e"]
     place = {"ERL_EPMD_PORT": str(state["epmd"]), "HOME": str(folder), "PATH": f"{ERLANG_BIN}:/usr/bin:/bin"}
     # A broker that is frozen, or has ended, has nothing to write.
-    subprocess.run(call, env=place, input=b"[dets:sync(T) || T <- dets:all()].", timeout=5, check=False, capture_output=True)
+    subprocess.run(call, env=place, input=b"[dets:sync(T) || T <- dets:all()].\n", timeout=5, check=False, capture_output=True)
 
 
 def describe(state: dict) -> dict:

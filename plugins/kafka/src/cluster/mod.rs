@@ -44,6 +44,9 @@ const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 /// For so long may a topic be missing that the broker is about to create.
 const CREATION_WAIT: Duration = Duration::from_secs(3);
 
+/// So many topics are waited for at once.
+const CREATIONS_MAX: usize = 8;
+
 /// How long the first try to reach each broker may take: the reason should be known before whoever waits gives up.
 const FIRST_DIAL_WAIT: Duration = Duration::from_secs(2);
 
@@ -96,6 +99,8 @@ pub(crate) struct Cluster {
     map: RefCell<Map>,
     /// Held by who asks about a topic: those who ask meanwhile find their answer in what comes.
     asking: RefCell<HashMap<String, Rc<Mutex<()>>>>,
+    /// Held by those who wait for a topic to be created: a broker creates few at a time.
+    creating: [Mutex<()>; CREATIONS_MAX],
     closing: Cell<bool>,
 }
 
@@ -110,7 +115,7 @@ impl Cluster {
     pub(crate) fn new(settings: Rc<Settings>, health: Rc<Health>) -> Rc<Self> {
         let slots = Slots::new(Rc::clone(&settings), Rc::clone(&health));
         let map = RefCell::default();
-        Rc::new(Self { settings, health, slots, map, asking: RefCell::default(), closing: Cell::new(false) })
+        Rc::new(Self { settings, health, slots, map, asking: RefCell::default(), creating: Default::default(), closing: Cell::new(false) })
     }
 
     /// What the resource says.
@@ -136,16 +141,17 @@ impl Cluster {
             let seeds = self.settings.brokers.clone();
             let contact = async {
                 self.one_of(&seeds, patience).await?;
-                let answer = self
-                    .ask_metadata(None, patience.max(self.settings.read_wait))
-                    .await
-                    .map_err(CallError::harmless)?;
+                let asked = self.ask_metadata(None, patience.max(self.settings.read_wait)).await;
+                let answer = asked.map_err(|error| self.turned_away(error))?;
                 self.map.borrow_mut().learn_brokers(&answer);
                 let advertised: Vec<Address> = self.map.borrow().brokers.values().cloned().collect();
                 self.one_of(&advertised, patience).await
             };
             match contact.await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.health.begin();
+                    return Ok(());
+                }
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => self.health.is_down(text(&failure)),
             }
@@ -196,8 +202,11 @@ impl Cluster {
             }
             match self.ask_metadata(None, self.settings.read_wait).await {
                 Ok(answer) => self.map.borrow_mut().learn_brokers(&answer),
-                // Each try that failed has been told, and each made the next one wait.
-                Err(_) => self.slots.lost.raise(),
+                // Each try that failed has been told.
+                Err(_) => {
+                    timer::sleep(LOOKUP_PAUSE).await;
+                    self.slots.lost.raise();
+                }
             }
         }
     }
@@ -381,7 +390,7 @@ impl Cluster {
         }
         check_name(topic)?;
         let begun = timer::now();
-        let mut missed = None;
+        let mut creation = None;
         loop {
             let error = match self.look_up(topic, begun, patience).await? {
                 Ok(partitions) => return Ok(Some(partitions)),
@@ -389,11 +398,14 @@ impl Cluster {
             };
             let since = |start| timer::now().saturating_duration_since(start);
             match error {
-                ResponseError::UnknownTopicOrPartition => {
-                    if since(*missed.get_or_insert_with(timer::now)) >= CREATION_WAIT.min(patience) {
-                        return Ok(None);
+                ResponseError::UnknownTopicOrPartition => match creation {
+                    Some((start, _)) if since(start) >= CREATION_WAIT.min(patience) => return Ok(None),
+                    Some(_) => {}
+                    None => {
+                        let turn = self.creating[fastrand::usize(..CREATIONS_MAX)].lock().await;
+                        creation = Some((timer::now(), turn));
                     }
-                }
+                },
                 error if error.is_retriable() && since(begun) < patience => {}
                 error => return Err(of_topic(error, topic)),
             }

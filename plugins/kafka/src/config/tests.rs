@@ -94,4 +94,7 @@ fn what_is_refused_names_its_setting() {
     one("excludeHeaderMetaRegex", "(");
     one("compat", "hunter2");
     one("dialTimeout", "hunter2");
+    one("authRequired", "hunter2");
+    one("channelBufferSize", "hunter2");
+    one("saslMechanism", "hunter2");
 }

@@ -17,17 +17,15 @@ const LOOK_WAIT: Duration = Duration::from_secs(5);
 pub(super) async fn run(hub: Rc<Consumers>) {
     let mut trouble = Backoff::default();
     while !hub.is_closed() {
-        let topics: BTreeSet<String> = leaderless(&hub);
-        if topics.is_empty() {
-            trouble.reset();
-            hub.leaderless.wait().await;
-            continue;
-        }
-        for topic in topics {
+        for topic in leaderless(&hub) {
             find(&hub, &topic).await;
         }
+        // Also where no leader was missing: a partition may only now know where it begins.
         hub.start_fetchers();
-        if !leaderless(&hub).is_empty() {
+        if leaderless(&hub).is_empty() {
+            trouble.reset();
+            hub.leaderless.wait().await;
+        } else {
             timer::sleep(trouble.next_wait()).await;
         }
     }

@@ -24,8 +24,8 @@ const REBALANCE_WAIT: Duration = Duration::from_secs(60);
 /// anew, which does no harm; a connection that has gone silent would not show otherwise.
 const JOIN_ANSWERS: u32 = 2;
 
-/// How long the leader waits to learn about one topic.
-const TOPIC_WAIT: Duration = Duration::from_secs(5);
+/// The part of the session's time that a look at the topics may take: there are no heartbeats meanwhile.
+const LOOK_PART: u32 = 4;
 
 /// What kind of group this is.
 const PROTOCOL_TYPE: &str = "consumer";
@@ -157,7 +157,8 @@ async fn assign(
 /// The partitions of some topics; a topic that is not there has none. What was seen is what `watch` compares with.
 async fn look(member: &Member, topics: &BTreeSet<String>) -> Result<Topics, Refusal> {
     let cluster = &member.hub.cluster;
-    let looking = topics.iter().map(|topic| async move { (topic, cluster.topic(topic, TOPIC_WAIT).await) });
+    let patience = member.hub.settings().session_timeout / LOOK_PART;
+    let looking = topics.iter().map(|topic| async move { (topic, cluster.topic(topic, patience).await) });
     let mut partitions = Topics::new();
     let mut shape = BTreeMap::new();
     for (topic, found) in join_all(looking).await {

@@ -73,6 +73,9 @@ pub(super) async fn take_up(member: &Rc<Member>, part: Part) -> Result<(), Refus
         member.owned.borrow_mut().insert((topic, id), Rc::clone(&partition));
         new.push(partition);
     }
+    let reads: Vec<String> = owned(member).iter().map(|(topic, ids)| format!("{topic} {ids:?}")).collect();
+    let (group, generation) = (&member.group, member.generation.get());
+    log::info(&format!("group {group:?}, generation {generation}: reads {}", reads.join(", ")));
     task::spawn(begin(Rc::clone(member), new));
     if !gone.is_empty() {
         member.beat_while(give_up(member, gone)).await?;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
-use whimbrel_sdk::{Failure, timer};
+use whimbrel_sdk::Failure;
 
 use super::Room;
 use crate::consume::signal::Signal;
@@ -28,6 +28,7 @@ enum State {
 
 /// See the module.
 pub(super) struct Call {
+    deadline: Instant,
     states: RefCell<Vec<State>>,
     left: Cell<usize>,
     done: Signal,
@@ -76,9 +77,9 @@ impl Pending {
 }
 
 impl Call {
-    pub(super) fn of(messages: usize) -> Rc<Self> {
+    pub(super) fn of(messages: usize, deadline: Instant) -> Rc<Self> {
         let states = RefCell::new(vec![State::Waiting; messages]);
-        Rc::new(Self { states, left: Cell::new(messages), done: Signal::default(), why: RefCell::default() })
+        Rc::new(Self { deadline, states, left: Cell::new(messages), done: Signal::default(), why: RefCell::default() })
     }
 
     /// This is what became of a message. Only the first result counts.
@@ -92,11 +93,24 @@ impl Call {
         }
     }
 
-    /// Waits until all is known, or the time is over.
-    pub(super) async fn wait(&self, deadline: Instant) -> Results {
-        if self.left.get() > 0 {
-            let left = deadline.saturating_duration_since(timer::now());
-            timer::timeout(left, self.done.wait()).await;
+    /// Whether all is known.
+    pub(super) fn is_done(&self) -> bool {
+        self.left.get() == 0
+    }
+
+    /// Whether the time is over. If so, nobody waits any longer.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let is_late = now >= self.deadline;
+        if is_late {
+            self.done.raise();
+        }
+        is_late
+    }
+
+    /// Waits until all is known, or somebody has noticed that the time is over.
+    pub(super) async fn wait(&self) -> Results {
+        if !self.is_done() {
+            self.done.wait().await;
         }
         self.results()
     }

@@ -32,6 +32,9 @@ use crate::records::{BATCH_HEADER_BYTES, record_size, to_record};
 /// Bytes that wait to be published or confirmed, at most.
 const QUEUE_MAX_BYTES: usize = 32 << 20;
 
+/// So often is looked for calls whose time is over.
+const EXPIRE_EVERY: Duration = Duration::from_millis(50);
+
 /// How long one look for a topic takes, before those who wait are told why.
 const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 
@@ -45,6 +48,9 @@ pub(crate) struct Producer {
     appenders: RefCell<HashMap<(Rc<str>, i32), Rc<Appender>>>,
     /// Messages of topics that are not known yet.
     waiting: RefCell<HashMap<Rc<str>, Vec<Addressed>>>,
+    /// Those that wait for their messages.
+    calls: RefCell<Vec<Rc<Call>>>,
+    is_watching: Cell<bool>,
     partitioning: Partitioning,
     queued_bytes: Rc<Cell<usize>>,
 }
@@ -71,6 +77,8 @@ impl Producer {
             identity,
             appenders: RefCell::default(),
             waiting: RefCell::default(),
+            calls: RefCell::default(),
+            is_watching: Cell::new(false),
             partitioning,
             queued_bytes: Rc::default(),
         })
@@ -87,12 +95,32 @@ impl Producer {
         messages: Vec<Message>,
         patience: Duration,
     ) -> Vec<Result<(), Failure>> {
-        let deadline = timer::now() + patience;
-        let call = Call::of(messages.len());
+        let call = Call::of(messages.len(), timer::now() + patience);
         for (topic, messages) in self.sort(messages, &call) {
             self.hand_over(&topic, messages);
         }
-        call.wait(deadline).await
+        if !call.is_done() {
+            self.watch(&call);
+        }
+        call.wait().await
+    }
+
+    /// Sees to it that a call ends in time. One task looks after all of them: a timer for each would cost as much as
+    /// publishing does.
+    fn watch(self: &Rc<Self>, call: &Rc<Call>) {
+        self.calls.borrow_mut().push(Rc::clone(call));
+        if self.is_watching.replace(true) {
+            return;
+        }
+        let producer = Rc::clone(self);
+        task::spawn(async move {
+            while !producer.calls.borrow().is_empty() {
+                timer::sleep(EXPIRE_EVERY).await;
+                let now = timer::now();
+                producer.calls.borrow_mut().retain(|call| !call.is_done() && !call.is_late(now));
+            }
+            producer.is_watching.set(false);
+        });
     }
 
     /// Sorts what can be published by topic, in the order given; answers for the rest.

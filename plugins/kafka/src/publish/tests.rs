@@ -1,6 +1,7 @@
 //! What is under way, through every answer there is.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use kafka_protocol::error::ResponseError as E;
 use whimbrel_sdk::Failure;
@@ -20,7 +21,7 @@ struct Bench {
 
 impl Bench {
     fn new(producer: Option<i64>) -> Self {
-        Self { window: Window::new(producer), call: Call::of(10), pushed: 0 }
+        Self { window: Window::new(producer), call: Call::of(10, Instant::now()), pushed: 0 }
     }
 
     /// One batch is stored, and so many more are under way.
@@ -161,7 +162,7 @@ fn nobody_waits_any_more() {
     assert_eq!(bench.results(), ["ok", "unknown", "unknown"]);
     assert_eq!(bench.back(), [0usize; 0]);
     assert!(bench.window.flights.is_empty());
-    bench.call = Call::of(10);
+    bench.call = Call::of(10, Instant::now());
     bench.push(1);
     assert_eq!(bench.sent(0), (1, 0), "what is still on its way is refused under the old epoch");
 }

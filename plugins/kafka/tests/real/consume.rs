@@ -270,7 +270,7 @@ fn the_lag_is_told() {
         bus.publish_numbers("orders", 0..100).await;
         inbox.take(10).await;
         bus.hears("the lag", |status| {
-            matches!(status, Status::Lag(lag) if lag.topic == "orders" && lag.group == "app" && lag.messages == 90)
+            matches!(status, Status::Lag(lag) if lag.topic == real("orders") && lag.group == real("app") && lag.messages == 90)
         })
         .await;
     });

@@ -131,8 +131,9 @@ while True:
         say(f"got {message.value().decode()}")
         consumer.commit(message, asynchronous=False)
 "#;
-        let arguments = [&server.host(), topic, group, strategy];
-        let mut process = python(script, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (host, topic, group) = (server.host(), real(topic), real(group));
+        let mut command = python(script, &[&host, &topic, &group, strategy]);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = unbounded_channel();
         std::thread::spawn(move || {

@@ -10,7 +10,10 @@ fn closed(code: u16, text: &str) -> Closed {
 fn closed_channels() {
     let check = |code, text: &str, kind: &str, says: &str| {
         let failure = format!("{:?}", of_closed(&closed(code, text), "queue \"q\""));
-        assert!(failure.starts_with(&format!("Failure::{kind}")) && failure.contains(says) && failure.contains("q"), "{failure}");
+        assert!(
+            failure.starts_with(&format!("Failure::{kind}")) && failure.contains(says) && failure.contains("q"),
+            "{failure}"
+        );
     };
     let inequivalent = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'classic'";
     check(406, inequivalent, "Invalid", "Change metadata queueType");

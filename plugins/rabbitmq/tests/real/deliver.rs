@@ -61,3 +61,235 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
         }
     });
 }
+
+#[test]
+fn instances_of_one_group_share() {
+    run(async {
+        for kind in TYPES {
+            let (one, two) = (Bus::shared(&[("queueType", kind)]).await, Bus::shared(&[("queueType", kind)]).await);
+            let topic = topic("share");
+            let (a, b) = (one.subscribe(&topic, 20).await, two.subscribe(&topic, 20).await);
+            one.publish_numbers(&topic, 0..500).await;
+            let mut seen = Vec::new();
+            let mut shares = [0, 0];
+            while seen.len() < 500 {
+                for (inbox, share) in [&a, &b].into_iter().zip(&mut shares) {
+                    while let Some(delivery) = inbox.within(Duration::from_millis(20)).await {
+                        inbox.ack(&delivery).await;
+                        seen.push(number(&delivery));
+                        *share += 1;
+                        if *share % 10 == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+            assert_eq!(seen.iter().collect::<HashSet<_>>().len(), 500, "no message twice");
+            assert!(shares.iter().all(|share| *share >= 50), "{shares:?}");
+        }
+    });
+}
+
+/// What the broker has delivered and not heard of again, as its own tool sees it, is never more than the credit.
+#[test]
+fn credit_is_never_exceeded() {
+    run(async {
+        let client = Broker::shared().client().await;
+        let check = async |settings: &[(&str, &str)], max_unsettled: u32, limit: u32| {
+            let bus = Bus::shared(settings).await;
+            let topic = topic("credit");
+            let inbox = bus.subscribe(&topic, max_unsettled).await;
+            bus.publish_numbers(&topic, 0..60).await;
+            let mut held = inbox.take(usize::try_from(limit).unwrap()).await;
+            let mut done = 0;
+            while done < 60 {
+                if done % 10 == 0 && done + limit < 60 {
+                    assert!(inbox.is_quiet().await, "{settings:?}: more than {limit}");
+                    assert_eq!(client.ready(&format!("app-{topic}")).await, Some(60 - limit - done));
+                }
+                // Out of order, so that no acknowledgement may stand for another.
+                let delivery = held.remove(held.len() / 2);
+                inbox.ack(&delivery).await;
+                done += 1;
+                if done + u32::try_from(held.len()).unwrap() < 60 {
+                    held.push(inbox.next().await);
+                }
+            }
+        };
+        check(&[], 7, 7).await;
+        check(&[], 1, 1).await;
+        check(&[("queueType", "quorum")], 5, 5).await;
+        check(&[("prefetchCount", "2")], 10, 2).await;
+        check(&[("concurrency", "single")], 10, 1).await;
+    });
+}
+
+/// What waits for another attempt counts against the credit, too.
+#[test]
+fn what_waits_counts() {
+    run(async {
+        let bus = Bus::shared(&[]).await;
+        let topic = topic("waits");
+        let inbox = bus.subscribe(&topic, 2).await;
+        bus.publish_numbers(&topic, 0..4).await;
+        for delivery in inbox.take(2).await {
+            inbox.settle(delivery.token, retry(Duration::from_millis(800))).await.unwrap();
+        }
+        assert!(inbox.is_quiet().await);
+        let again: HashSet<u32> = inbox.take(2).await.iter().map(number).collect();
+        assert_eq!(again, HashSet::from([0, 1]));
+    });
+}
+
+/// More than there is room to keep: the rest comes again from the broker, after the wait and not before.
+#[test]
+fn a_retry_of_what_cannot_be_kept_waits_its_time_too() {
+    run(async {
+        for kind in TYPES {
+            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let topic = topic("large");
+            let inbox = bus.subscribe(&topic, 10).await;
+            let data = vec![7; 12 << 20];
+            for _ in 0..4 {
+                bus.publish(&topic, &data).await.unwrap();
+            }
+            let all = inbox.take(4).await;
+            let since = Instant::now();
+            for delivery in &all {
+                inbox.settle(delivery.token, retry(Duration::from_millis(500))).await.unwrap();
+            }
+            let again = inbox.take(4).await;
+            assert!(since.elapsed() >= Duration::from_millis(500), "{:?}", since.elapsed());
+            let ids = |list: &[whimbrel_sdk::Delivery]| list.iter().map(|one| one.id.clone()).collect::<HashSet<_>>();
+            assert_eq!(ids(&all), ids(&again));
+            assert!(again.iter().all(|delivery| delivery.count == Some(2) && delivery.message.data == data));
+            assert!(inbox.ack_all(&again).await.iter().all(Result::is_ok));
+        }
+    });
+}
+
+#[test]
+fn pause_and_resume_keep_the_credit() {
+    run(async {
+        for kind in TYPES {
+            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let topic = topic("pause");
+            let inbox = bus.subscribe(&topic, 10).await;
+            bus.publish_numbers(&topic, 0..4).await;
+            let held = inbox.take(4).await;
+            inbox.subscription.pause().await;
+            bus.publish_numbers(&topic, 4..30).await;
+            assert!(inbox.is_quiet().await, "paused");
+            inbox.ack(&held[0]).await;
+            inbox.subscription.resume().await;
+            // Three are still held, so seven more may come.
+            let mut more = inbox.take(7).await;
+            assert!(inbox.is_quiet().await, "beyond the credit");
+            more.extend(held.into_iter().skip(1));
+            assert!(inbox.ack_all(&more).await.iter().all(Result::is_ok));
+            let rest = inbox.take(10).await;
+            assert!(inbox.is_quiet().await, "beyond the credit");
+            assert!(inbox.ack_all(&rest).await.iter().all(Result::is_ok));
+            assert_eq!(inbox.take(9).await.len(), 9);
+            // Paused with all of the credit in use, nothing can be taken until some of it is free.
+            let last = bus.subscribe(&format!("{topic}b"), 1).await;
+            bus.publish_numbers(&format!("{topic}b"), 0..2).await;
+            let first = last.next().await;
+            last.subscription.pause().await;
+            last.subscription.resume().await;
+            assert!(last.is_quiet().await);
+            last.ack(&first).await;
+            last.ack(&last.next().await).await;
+        }
+    });
+}
+
+#[test]
+fn what_was_not_settled_goes_to_the_next() {
+    run(async {
+        for kind in TYPES {
+            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let topic = topic("stop");
+            let inbox = bus.subscribe(&topic, 100).await;
+            bus.publish_numbers(&topic, 0..100).await;
+            let held = inbox.take(100).await;
+            assert!(inbox.ack_all(&held[..40]).await.iter().all(Result::is_ok));
+            inbox.settle(held[40].token, retry(Duration::from_secs(3600))).await.unwrap();
+            let since = Instant::now();
+            inbox.subscription.stop().await;
+            assert!(since.elapsed() < Duration::from_secs(2));
+            let other = Bus::shared(&[("queueType", kind)]).await;
+            let next = other.subscribe(&topic, 100).await;
+            let again = next.take(60).await;
+            assert_eq!(again.iter().map(number).collect::<HashSet<_>>(), (40..100).collect());
+            assert!(again.iter().all(|delivery| delivery.count == Some(2)), "{:?}", again[0].count);
+            assert!(next.ack_all(&again).await.iter().all(Result::is_ok));
+            assert!(next.is_quiet().await);
+        }
+    });
+}
+
+/// A wait outlasts its subscription, where the same process subscribes again.
+#[test]
+fn a_wait_outlasts_its_subscription() {
+    run(async {
+        let bus = Bus::shared(&[]).await;
+        let topic = topic("outlast");
+        let inbox = bus.subscribe(&topic, 10).await;
+        bus.publish(&topic, b"1").await.unwrap();
+        let since = Instant::now();
+        inbox.settle(inbox.next().await.token, retry(Duration::from_secs(1))).await.unwrap();
+        inbox.subscription.stop().await;
+        let inbox = bus.subscribe(&topic, 10).await;
+        let again = inbox.next().await;
+        assert!(since.elapsed() >= Duration::from_secs(1), "{:?}", since.elapsed());
+        assert_eq!(again.count, Some(2));
+        inbox.ack(&again).await;
+    });
+}
+
+#[test]
+fn the_stream_ends_with_the_subscription_and_with_the_connection() {
+    run(async {
+        let bus = Bus::shared(&[]).await;
+        let topic = topic("end");
+        let (one, two) = (bus.subscribe(&topic, 10).await, bus.subscribe(&format!("{topic}b"), 10).await);
+        let Inbox { subscription, .. } = one;
+        subscription.stop().await;
+        bus.publish(&format!("{topic}b"), b"1").await.unwrap();
+        two.ack(&two.next().await).await;
+        bus.close().await;
+        assert!(two.has_ended().await);
+    });
+}
+
+/// Two connections, however many subscriptions; one of them goes with the last subscription.
+#[test]
+fn many_subscriptions_share_a_connection() {
+    run(async {
+        let broker = Broker::shared();
+        let name = topic("census");
+        let bus = Bus::shared(&[("clientName", &name)]).await;
+        let mut inboxes = Vec::new();
+        for number in 0..60 {
+            inboxes.push(bus.subscribe(&format!("{name}.{number}"), 10).await);
+        }
+        for number in 0..60 {
+            bus.publish(&format!("{name}.{number}"), b"1").await.unwrap();
+        }
+        for inbox in &inboxes {
+            inbox.ack(&inbox.next().await).await;
+        }
+        let census = async || {
+            let list = broker.control(&["list_connections", "client_properties", "channels"]);
+            list.lines().filter(|line| line.contains(&name)).count()
+        };
+        assert_eq!(census().await, 2);
+        for inbox in inboxes {
+            inbox.subscription.stop().await;
+        }
+        until("the consuming connection is gone", async || census().await == 1).await;
+        bus.publish(&format!("{name}.0"), b"1").await.unwrap();
+        assert_eq!(number(&bus.subscribe(&format!("{name}.0"), 10).await.next().await), 1);
+    });
+}

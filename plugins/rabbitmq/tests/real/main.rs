@@ -4,5 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
+mod dapr;
 mod deliver;
+mod faults;
 mod harness;
+mod hostile;
+mod publish;
+mod settings;
+mod topology;

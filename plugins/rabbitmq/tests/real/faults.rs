@@ -1,0 +1,283 @@
+//! What breaks: the broker, the connection, other instances, this one.
+
+use super::harness::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::LocalSet;
+use whimbrel_sdk::{Adapter, Failure, SettleFailure, Status, Verdict};
+
+const TYPES: [&str; 2] = ["classic", "quorum"];
+
+#[test]
+fn old_tokens_mean_nothing_after_a_reconnect() {
+    run(async {
+        for kind in TYPES {
+            let proxy = Proxy::start(Broker::shared().port).await;
+            let bus = Bus::open(&url(proxy.port), &[("queueType", kind)]).await;
+            let topic = topic("stale");
+            let inbox = bus.subscribe(&topic, 50).await;
+            bus.publish_numbers(&topic, 0..50).await;
+            let old = inbox.take(50).await;
+            proxy.cut();
+            let new = inbox.take(50).await;
+            assert!(new.iter().all(|delivery| delivery.count == Some(2)), "{:?}", new[0].count);
+            assert_eq!(inbox.ack_all(&old).await, vec![Err(SettleFailure::Stale); 50]);
+            assert_eq!(bus.rabbitmq.stale_settlements(), 50);
+            // Had one of them been sent, the broker would have closed the channel, or settled others.
+            assert!(inbox.is_quiet().await);
+            assert!(inbox.ack_all(&new).await.iter().all(Result::is_ok));
+            bus.close().await;
+            let client = Broker::shared().client().await;
+            until("all is settled", async || client.ready(&format!("app-{topic}")).await == Some(0)).await;
+        }
+    });
+}
+
+/// A wait that the host asked for outlasts the connection, and so does the count.
+#[test]
+fn retries_outlast_a_reconnect() {
+    run(async {
+        for kind in TYPES {
+            let proxy = Proxy::start(Broker::shared().port).await;
+            let bus = Bus::open(&url(proxy.port), &[("queueType", kind)]).await;
+            let topic = topic("patience");
+            let inbox = bus.subscribe(&topic, 50).await;
+            bus.publish(&topic, b"1").await.unwrap();
+            inbox.settle(inbox.next().await.token, retry(Duration::ZERO)).await.unwrap();
+            let second = inbox.next().await;
+            let (since, wait) = (Instant::now(), Duration::from_millis(2500));
+            inbox.settle(second.token, retry(wait)).await.unwrap();
+            proxy.cut();
+            let again = inbox.next().await;
+            assert!(since.elapsed() >= wait, "{:?}", since.elapsed());
+            assert_eq!(again.count, Some(3));
+            inbox.ack(&again).await;
+        }
+    });
+}
+
+#[test]
+fn a_swallowed_confirm_is_unknown() {
+    run(async {
+        let client = Broker::shared().client().await;
+        let proxy = Proxy::start(Broker::shared().port).await;
+        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let topic = topic("confirm");
+        let queue = client.listen(&topic).await;
+        bus.publish(&topic, b"1").await.unwrap();
+        proxy.mute(true);
+        let publishing = bus.publish(&topic, b"2");
+        let cutting = async {
+            until("the broker has it", async || client.ready(&queue).await == Some(2)).await;
+            proxy.cut();
+            proxy.mute(false);
+        };
+        let (result, ()) = tokio::join!(publishing, cutting);
+        assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}");
+        bus.publish(&topic, b"3").await.unwrap();
+        assert_eq!(client.drain(&queue).await, [b"1", b"2", b"3"]);
+    });
+}
+
+/// Cut in the middle of frames, wherever that is: what was confirmed is there, and everything goes on.
+#[test]
+fn cuts_at_any_byte() {
+    run(async {
+        let client = Broker::shared().client().await;
+        let mut rng = fastrand::Rng::with_seed(11);
+        let proxy = Proxy::start(Broker::shared().port).await;
+        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let topic = topic("cuts");
+        let queue = client.listen(&topic).await;
+        let inbox = bus.subscribe(&topic, 100).await;
+        let (mut confirmed, mut acked) = (HashSet::new(), HashSet::new());
+        for round in 0..25u32 {
+            proxy.cut_after(rng.usize(1..600));
+            for number in round * 10..round * 10 + 10 {
+                if bus.publish(&topic, number.to_string().as_bytes()).await.is_ok() {
+                    confirmed.insert(number);
+                }
+            }
+            while let Some(delivery) = inbox.within(Duration::from_millis(5)).await {
+                if inbox.settle(delivery.token, Verdict::Ack).await.is_ok() {
+                    acked.insert(number(&delivery));
+                }
+            }
+        }
+        while !confirmed.is_subset(&acked) {
+            let delivery = inbox.next().await;
+            if inbox.settle(delivery.token, Verdict::Ack).await.is_ok() {
+                acked.insert(number(&delivery));
+            }
+        }
+        let stored: HashSet<u32> =
+            client.drain(&queue).await.iter().map(|data| std::str::from_utf8(data).unwrap().parse().unwrap()).collect();
+        assert!(confirmed.is_subset(&stored), "confirmed and not stored");
+        assert!(confirmed.len() > 100 && confirmed.len() < 250, "{} confirmed: this proves nothing", confirmed.len());
+    });
+}
+
+/// What an instance held that died without a word goes to the next.
+#[test]
+fn what_a_dead_instance_held_goes_to_others() {
+    for kind in TYPES {
+        let topic = topic("dead");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let inbox = bus.subscribe(&topic, 100).await;
+            bus.publish_numbers(&topic, 0..30).await;
+            assert_eq!(inbox.take(30).await.len(), 30);
+        });
+        drop(runtime);
+        run(async {
+            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let inbox = bus.subscribe(&topic, 7).await;
+            let mut seen = HashSet::new();
+            while seen.len() < 30 {
+                let delivery = inbox.next().await;
+                assert_eq!(delivery.count, Some(2), "{kind}");
+                assert!(seen.insert(number(&delivery)));
+                inbox.ack(&delivery).await;
+            }
+        });
+    }
+}
+
+/// What is known of each message, while everything breaks.
+#[derive(Default)]
+struct Account {
+    confirmed: RefCell<HashSet<u32>>,
+    unknown: RefCell<HashSet<u32>>,
+    refused: RefCell<HashSet<u32>>,
+    acked: RefCell<HashSet<u32>>,
+    seen: RefCell<HashSet<u32>>,
+    next: Cell<u32>,
+    stop: Cell<bool>,
+}
+
+/// Publishes numbers in lists until told to stop. Each number is sent once, so that its fate is known.
+async fn publisher(bus: Rc<Bus>, topic: Rc<str>, account: Rc<Account>) {
+    while !account.stop.get() {
+        let first = account.next.get();
+        account.next.set(first + 20);
+        let list = (first..first + 20).map(|number| message(&topic, number.to_string().as_bytes())).collect();
+        let results = bus.rabbitmq.publish(list, Duration::from_secs(3)).await;
+        for (number, result) in (first..).zip(results) {
+            let fate = match result {
+                Ok(()) => &account.confirmed,
+                Err(Failure::Unknown(_)) => &account.unknown,
+                Err(Failure::Transient(_)) => &account.refused,
+                Err(other) => panic!("{other:?}"),
+            };
+            fate.borrow_mut().insert(number);
+        }
+    }
+}
+
+async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
+    loop {
+        let list = inbox.list().await;
+        account.seen.borrow_mut().extend(list.iter().map(number));
+        for (delivery, result) in list.iter().zip(inbox.ack_all(&list).await) {
+            // An acknowledgement whose channel was lost may count or not: then the message may come again.
+            if result.is_ok() {
+                account.acked.borrow_mut().insert(number(delivery));
+            }
+        }
+    }
+}
+
+/// Publishes and consumes while something breaks again and again, and then compares.
+async fn nothing_is_lost(broker: &Broker, url: &str, kind: &str, faults: u32, fault: impl AsyncFn(u32)) {
+    let name = topic("loss");
+    let queue = broker.client().await.listen(&name).await;
+    let bus = Rc::new(Bus::open(url, &[("queueType", kind), ("heartBeat", "2s"), ("dialTimeout", "2s")]).await);
+    let inbox = Rc::new(bus.subscribe(&name, 64).await);
+    let (account, topic): (Rc<Account>, Rc<str>) = (Rc::default(), name.as_str().into());
+    let publishers: Vec<_> = (0..8)
+        .map(|_| tokio::task::spawn_local(publisher(Rc::clone(&bus), Rc::clone(&topic), Rc::clone(&account))))
+        .collect();
+    let consuming = tokio::task::spawn_local(consumer(Rc::clone(&inbox), Rc::clone(&account)));
+    for round in 0..faults {
+        let goal = account.confirmed.borrow().len() + 500;
+        until("traffic", async || account.confirmed.borrow().len() >= goal).await;
+        fault(round).await;
+    }
+    account.stop.set(true);
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    let client = broker.client().await;
+    let own = format!("app-{name}");
+    until("what was confirmed is delivered", async || account.confirmed.borrow().is_subset(&account.seen.borrow()))
+        .await;
+    until("the queue is empty", async || client.ready(&own).await == Some(0)).await;
+    consuming.abort();
+    Rc::into_inner(bus).unwrap().close().await;
+    until("nothing comes back", async || client.ready(&own).await == Some(0)).await;
+    let stored: HashSet<u32> =
+        client.drain(&queue).await.iter().map(|data| std::str::from_utf8(data).unwrap().parse().unwrap()).collect();
+    let confirmed = account.confirmed.borrow();
+    assert!(confirmed.is_subset(&stored), "confirmed and not stored");
+    assert!(account.refused.borrow().is_disjoint(&stored), "refused and stored all the same");
+    assert!(account.seen.borrow().is_subset(&stored), "delivered and never stored");
+    assert!(!account.unknown.borrow().is_empty(), "no publish was under way at any fault: this proves nothing");
+    eprintln!(
+        "{kind}: confirmed {}, unknown {}, refused {}",
+        confirmed.len(),
+        account.unknown.borrow().len(),
+        account.refused.borrow().len()
+    );
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_is_killed_or_restarted() {
+    run(async {
+        let broker = Rc::new(Broker::start(&[]));
+        for kind in TYPES {
+            nothing_is_lost(&broker, &broker.url(), kind, 2, async |round| {
+                if round % 2 == 0 {
+                    broker.kill()
+                } else {
+                    broker.stop()
+                }
+                broker.restart();
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_connections_are_cut() {
+    run(async {
+        let broker = Broker::shared();
+        for kind in TYPES {
+            let proxy = Proxy::start(broker.port).await;
+            nothing_is_lost(broker, &url(proxy.port), kind, 8, async |round| {
+                // Every other time the answers are swallowed for a moment first.
+                proxy.mute(round % 2 == 0);
+                tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
+                proxy.cut();
+                proxy.mute(false);
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn news_tell_how_the_connection_stands() {
+    run(async {
+        let proxy = Proxy::start(Broker::shared().port).await;
+        let bus = Bus::open(&url(proxy.port), &[]).await;
+        bus.hears("ready", |status| matches!(status, Status::Ready)).await;
+        proxy.cut();
+        bus.hears("why", |status| matches!(status, Status::Connecting(why) if !why.is_empty())).await;
+        bus.hears("ready again", |status| matches!(status, Status::Ready)).await;
+        bus.rabbitmq.ping().await.unwrap();
+    });
+}
