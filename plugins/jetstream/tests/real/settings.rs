@@ -62,51 +62,6 @@ fn an_nkey() {
 }
 
 #[test]
-fn a_user_jwt() {
-    run(async {
-        let (operator, system) = (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account());
-        let (account, user) = (nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
-        let known = [(&system, SYSTEM), (&account, ACCOUNT)];
-        let known = known.map(|(known, claims)| format!("{}: {}", known.public_key(), jwt(&operator, known, claims)));
-        let extra = format!(
-            "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}",
-            jwt(&operator, &operator, r#""type":"operator","version":2"#),
-            system.public_key(),
-            known.join(", ")
-        );
-        let server = Server::with(&extra, "").await;
-        let token = jwt(&account, &user, USER);
-        let other = nkeys::KeyPair::new_user().seed().unwrap();
-        let failure = refused(&server.url(), &[("jwt", &token), ("seedKey", &other)]).await;
-        assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("jwt")), "{failure:?}");
-        works(&Bus::open(&server.url(), &[("jwt", &token), ("seedKey", &user.seed().unwrap())]).await).await;
-    });
-}
-
-const ACCOUNT: &str = r#""type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,
-"wildcards":true,"conn":-1,"leaf":-1,"mem_storage":-1,"disk_storage":-1,"streams":-1,"consumer":-1}"#;
-
-/// The server's own account may not have JetStream.
-const SYSTEM: &str = r#""type":"account","version":2,"limits":{"subs":-1,"data":-1,"payload":-1,"imports":-1,"exports":-1,
-"wildcards":true,"conn":-1,"leaf":-1}"#;
-
-const USER: &str = r#""type":"user","version":2,"pub":{},"sub":{},"subs":-1,"data":-1,"payload":-1"#;
-
-/// A NATS JWT: what it says of a key, signed by another.
-fn jwt(issuer: &nkeys::KeyPair, subject: &nkeys::KeyPair, nats: &str) -> String {
-    use base64::Engine as _;
-    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
-    let claims = format!(
-        r#"{{"jti":"x","iat":1700000000,"iss":"{}","name":"n","sub":"{}","nats":{{{nats}}}}}"#,
-        issuer.public_key(),
-        subject.public_key()
-    );
-    let said = format!("{}.{}", encode(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#), encode(claims.as_bytes()));
-    let signature = encode(&issuer.sign(said.as_bytes()).unwrap());
-    format!("{said}.{signature}")
-}
-
-#[test]
 fn a_signature_that_nobody_asks_for() {
     run(async {
         let server = Server::start().await;
