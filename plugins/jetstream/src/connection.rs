@@ -123,7 +123,13 @@ async fn greet(link: &mut Link, settings: &Settings, server: &Server, inbox: &st
     connect(&mut out, &auth::greeting(settings, server, &link.info, tls)?);
     subscribe(&mut out, &format!("{inbox}.>"), None, INBOX_SID);
     out.extend_from_slice(PING);
-    link.writer.write_all(out).await.map_err(of_net)?;
+    let lost = |error: NetError| match of_net(error) {
+        Failure::Transient(text) if tls => Failure::Transient(format!(
+            "the server ended the TLS connection (metadata tls_client_cert, tls_client_key): {text}"
+        )),
+        other => other,
+    };
+    link.writer.write_all(out).await.map_err(lost)?;
     loop {
         match link.decoder.next() {
             Ok(Some(Op::Pong)) => return Ok(()),
@@ -131,7 +137,7 @@ async fn greet(link: &mut Link, settings: &Settings, server: &Server, inbox: &st
             Ok(Some(Op::Err(error))) => return Err(refused(error, settings)),
             Ok(Some(_)) => {}
             Ok(None) => {
-                link.reader.read(link.decoder.room()).await.map_err(of_net)?;
+                link.reader.read(link.decoder.room()).await.map_err(lost)?;
             }
             Err(malformed) => return Err(Failure::Transient(malformed.to_string())),
         }

@@ -61,6 +61,8 @@ pub(crate) struct Feed {
     pub(crate) heard: Cell<bool>,
     /// A single message was larger than all that was to be pulled.
     too_large: Cell<bool>,
+    /// Something was delivered since the last pull.
+    progress: Cell<bool>,
     /// There is credit, but the host has too much to take already.
     held_up: Cell<bool>,
     pending: Cell<u64>,
@@ -85,6 +87,7 @@ impl Feed {
     /// A message came.
     pub(crate) fn one_less(&self, pending: u64, limit: usize) {
         self.pending.set(pending);
+        self.progress.set(true);
         let requested = self.requested.get().saturating_sub(1);
         self.requested.set(requested);
         if requested == 0 || requested == limit / CREDIT_PART {
@@ -124,7 +127,7 @@ impl Feed {
         match left {
             Some(left) if over => {
                 self.requested.set(self.requested.get().saturating_sub(left));
-                self.too_large.set(is_size(status.text));
+                self.too_large.set(is_size(status.text) && !self.progress.get());
             }
             _ => {
                 self.complaint.replace(format!("{} {}", status.code, status.text));
@@ -326,6 +329,7 @@ impl Sub {
         let mut line = Vec::with_capacity(256);
         publish(&mut line, &pull_subject(hub, &consumer), Some(&hub.wire.mailbox(sid)), &request);
         hub.wire.say(line);
+        self.feed.progress.set(false);
         self.feed.requested.set(self.feed.requested.get() + batch);
     }
 

@@ -34,17 +34,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{
     Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, StartPosition, StatusSink, SubscribeOptions,
-    log, task, timer,
+    log, task,
 };
 
 use crate::config::{Settings, Start};
-use crate::connection::Link;
 use crate::consumers::Wish;
-use crate::failure::text;
-use crate::health::{Health, Standing};
+use crate::health::Health;
 use crate::hub::{Hub, Watch};
 use crate::ledger::HELD_MAX;
 use crate::subscription::Sub;
@@ -54,12 +51,6 @@ pub use crate::subscription::JetStreamSubscription;
 
 /// Messages of one publish call, at most: enough to make what a call costs small, and few enough to be answered soon.
 pub const BATCH_MAX: u32 = 512;
-
-/// How long the first try to connect may take at most.
-const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
-
-/// How long opening tries before it says why it does not succeed; the host, which tries again, waits a little longer.
-const OPEN_WAIT: Duration = Duration::from_secs(4);
 
 /// How long closing waits for the broker's last answers.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -94,10 +85,12 @@ impl Adapter for JetStream {
         let standing = health.standing();
         standing.is_down("");
         let wire = Wire::new(Rc::clone(&settings));
-        let link = first_link(&wire, &standing).await?;
+        // Without one, the status says why, and publishes wait: the broker may come later.
+        let link = wire.first_link(&standing).await?;
+        let is_linked = link.is_some();
         let hub = Hub::new(settings, Rc::clone(&wire), health);
         task::spawn(wire.run(link, standing, Watch(Rc::downgrade(&hub))));
-        if let Err(failure) = check_jetstream(&hub).await {
+        if is_linked && let Err(failure) = check_jetstream(&hub).await {
             hub.wire.close(CLOSE_WAIT).await;
             return Err(failure);
         }
@@ -105,12 +98,10 @@ impl Adapter for JetStream {
     }
 
     fn features(&self) -> FeatureSet {
+        let in_memory = self.hub.settings.creation.as_ref().is_some_and(|creation| creation.memory);
+        let abilities = Feature::GROUPS | Feature::DELAY | Feature::DELIVERY_COUNT | Feature::WILDCARDS;
         FeatureSet {
-            abilities: Feature::DURABLE
-                | Feature::GROUPS
-                | Feature::DELAY
-                | Feature::DELIVERY_COUNT
-                | Feature::WILDCARDS,
+            abilities: if in_memory { abilities } else { abilities | Feature::DURABLE },
             max_batch: BATCH_MAX,
             max_message_bytes: self.hub.wire.max_message() as u64,
         }
@@ -182,35 +173,6 @@ fn wish(settings: &Settings, topic: String, group: String, options: &SubscribeOp
         None => settings.start.clone(),
     };
     Ok(Wish { topic, group, durable, start })
-}
-
-/// The first connection. What will not mend by itself ends the wait for it at once: somebody must change the resource.
-async fn first_link(wire: &Wire, standing: &Standing) -> Result<Link, Failure> {
-    let give_up = timer::now() + OPEN_WAIT;
-    let mut backoff = Backoff::default();
-    // The first tries are short ones, so that the reason is known before whoever waits has given up.
-    let mut patience = FIRST_DIAL_WAIT;
-    let mut tried = 0;
-    loop {
-        let left = give_up.saturating_duration_since(timer::now());
-        let failure = match wire.dial(patience.min(left)).await {
-            Ok(link) => return Ok(link),
-            Err(failure) => failure,
-        };
-        tried += 1;
-        if matches!(failure, Failure::Invalid(_) | Failure::Unauthorized(_)) && tried >= wire.choice() {
-            return Err(failure);
-        }
-        standing.is_down(&text(failure.clone()));
-        if tried >= wire.choice() {
-            patience = OPEN_WAIT;
-            let wait = backoff.next_wait();
-            if timer::now() + wait >= give_up {
-                return Err(failure);
-            }
-            timer::sleep(wait).await;
-        }
-    }
 }
 
 /// A server without JetStream, or an account that may not use it, is the wrong one.

@@ -16,6 +16,12 @@ use crate::protocol::{Decoder, Info, Msg, Op, PONG};
 /// How often requests are looked for whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 
+/// How long the first try to connect to one server may take.
+const FIRST_DIAL_WAIT: Duration = Duration::from_secs(1);
+
+/// How long it is tried to connect before the adapter opens without a connection.
+const FIRST_WAIT: Duration = Duration::from_secs(3);
+
 /// Servers that are remembered, those that others told of included.
 const SERVERS_MAX: usize = 64;
 
@@ -34,7 +40,7 @@ impl Wire {
     ///
     /// # Errors
     /// See [`dial`].
-    pub(crate) async fn dial(&self, patience: Duration) -> Result<Link, Failure> {
+    async fn dial(&self, patience: Duration) -> Result<Link, Failure> {
         let Some(server) = self.servers.borrow().front().cloned() else {
             return Err(Failure::Invalid("metadata natsURL names no server".to_owned()));
         };
@@ -54,13 +60,38 @@ impl Wire {
         dialled
     }
 
+    /// The first try: each server once, and not for long, so that whoever waits soon knows how things stand. None: there is
+    /// no connection yet, [`run`](Self::run) goes on trying.
+    ///
+    /// # Errors
+    /// What will not mend by itself: somebody must change the resource.
+    pub(crate) async fn first_link(&self, standing: &Standing) -> Result<Option<Link>, Failure> {
+        let give_up = timer::now() + FIRST_WAIT;
+        for left in (0..self.choice()).rev() {
+            match self.dial(FIRST_DIAL_WAIT).await {
+                Ok(link) => return Ok(Some(link)),
+                Err(failure @ (Failure::Invalid(_) | Failure::Unauthorized(_))) if left == 0 => return Err(failure),
+                Err(failure) => self.is_down(standing, text(failure)),
+            }
+            if timer::now() >= give_up {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_down(&self, standing: &Standing, why: Why) {
+        standing.is_down(&why);
+        self.why.replace(why);
+    }
+
     /// How many servers there are to try.
-    pub(crate) fn choice(&self) -> usize {
+    fn choice(&self) -> usize {
         self.servers.borrow().len()
     }
 
     /// Serves until [`close`](Self::close).
-    pub(crate) async fn run(self: Rc<Self>, first: Link, standing: Standing, watcher: impl Watcher) {
+    pub(crate) async fn run(self: Rc<Self>, first: Option<Link>, standing: Standing, watcher: impl Watcher) {
         let serving = self.keep(first, standing, &watcher);
         let expiring = self.keep_expiring();
         pin_mut!(serving);
@@ -69,9 +100,9 @@ impl Wire {
         self.lose("the connection was closed", true);
     }
 
-    async fn keep(&self, first: Link, standing: Standing, watcher: &impl Watcher) {
+    async fn keep(&self, first: Option<Link>, standing: Standing, watcher: &impl Watcher) {
         let mut backoff = Backoff::default();
-        let mut link = Some(first);
+        let mut link = first;
         loop {
             let link = match link.take() {
                 Some(link) => link,
@@ -89,8 +120,7 @@ impl Wire {
             if since.elapsed() > WAIT_MAX {
                 backoff.reset();
             }
-            self.why.replace(why.clone());
-            standing.is_down(&why);
+            self.is_down(&standing, why.clone());
             self.lose(&why, false);
             watcher.down();
         }
@@ -120,11 +150,7 @@ impl Wire {
                 }
                 match self.dial(self.settings.dial_wait).await {
                     Ok(link) => return Some(link),
-                    Err(failure) => {
-                        let why = text(failure);
-                        standing.is_down(&why);
-                        self.why.replace(why);
-                    }
+                    Err(failure) => self.is_down(standing, text(failure)),
                 }
             }
         }

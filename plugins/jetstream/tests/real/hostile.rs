@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use whimbrel_sdk::{Adapter, Failure};
+use whimbrel_sdk::{Adapter, Failure, Status};
 
 const GREETING: &[u8] = b"INFO {\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n";
 
@@ -37,7 +37,7 @@ async fn peer(says: [&'static [u8]; 3]) -> (String, Rc<Cell<u32>>) {
     (url, connections)
 }
 
-/// Whatever it is, opening fails in time, says which setting names it, and does not try like mad.
+/// Whatever it is, the status says so in time, and which setting names it; nothing is sent, and it is not tried like mad.
 #[test]
 fn an_address_that_is_something_else() {
     run(async {
@@ -55,10 +55,13 @@ fn an_address_that_is_something_else() {
         for says in others {
             let (url, connections) = peer(says).await;
             let since = Instant::now();
-            let Err(failure) = Bus::try_open(&url, &[]).await else { panic!("it opened") };
-            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-            let text = format!("{failure:?}");
+            let bus = Bus::open(&url, &[]).await;
+            let why = bus.hears("why not", |status| matches!(status, Status::Connecting(why) if !why.is_empty())).await;
+            assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+            let text = format!("{why:?}");
             assert!(text.contains("natsURL") || text.contains("NATS refuses"), "{text}");
+            let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_millis(500)).await;
+            assert!(matches!(&result[..], [Err(Failure::Transient(_))]), "{result:?}");
             assert!((1..=40).contains(&connections.get()), "{} connections", connections.get());
         }
     });
