@@ -34,14 +34,28 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-sdk", &[]),
     ("whimbrel-in-memory", &["whimbrel-sdk"]),
     ("whimbrel-redis", &["whimbrel-sdk"]),
+    ("whimbrel-jetstream", &["whimbrel-sdk"]),
     ("whimbrel-rabbitmq", &["whimbrel-sdk"]),
+    ("whimbrel-kafka", &["whimbrel-sdk"]),
     ("whimbrel-rust", &["whimbrel-sdk"]),
     // They wrap an adapter of ours, so that what lies or misbehaves is a whole one.
     ("whimbrel-liar", &["whimbrel-redis", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-adapter", &["whimbrel-in-memory", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-handler", &["whimbrel-sdk"]),
     // The kit's proxy; the redis adapter and the sdk natively: the baseline of the benchmark.
-    ("whimbrel-tests", &["whimbrel", "whimbrel-artifacts", "whimbrel-conform", "whimbrel-redis", "whimbrel-sdk"]),
+    (
+        "whimbrel-tests",
+        &[
+            "whimbrel",
+            "whimbrel-artifacts",
+            "whimbrel-conform",
+            "whimbrel-jetstream",
+            "whimbrel-kafka",
+            "whimbrel-rabbitmq",
+            "whimbrel-redis",
+            "whimbrel-sdk",
+        ],
+    ),
 ];
 
 /// Heavy libraries, and the only package that may name each.

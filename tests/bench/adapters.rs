@@ -211,7 +211,9 @@ impl Place<'_> {
                 let (broker, queue) = Broker::new(Arc::new(sandbox::component()));
                 match self.kind {
                     Kind::Redis => serve::<whimbrel_redis::Redis>(&properties, queue, batch).await,
-                    other => panic!("{other:?} is not here yet"),
+                    Kind::Jetstream => serve::<whimbrel_jetstream::JetStream>(&properties, queue, batch).await,
+                    Kind::Rabbitmq => serve::<whimbrel_rabbitmq::Rabbitmq>(&properties, queue, batch).await,
+                    Kind::Kafka => serve::<whimbrel_kafka::Kafka>(&properties, queue, batch).await,
                 }
                 (Publisher::Broker(broker), None)
             }

@@ -98,9 +98,15 @@ fn the_reference_pages_are_what_the_tool_prints() -> Result<()> {
         let printed = check(&["plugins", "page", text(&description)?], true, &[])?;
         let committed = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
         let (name, at) = (folder.display(), folder.join("README.md").display().to_string());
-        assert!(printed == committed, "{at} is not what plugin.yaml says; run\n\n    cd {name} && whimbrel plugins page plugin.yaml > README.md\n");
+        assert!(
+            printed == committed,
+            "{at} is not what plugin.yaml says; run\n\n    cd {name} && whimbrel plugins page plugin.yaml > README.md\n"
+        );
         for heading in ["## What it guarantees", "## Limits", "## Features", "## Settings", "## What it may reach"] {
-            assert!(printed.contains(heading), "{at} has no {heading:?}: write `guarantees` and `limits` in plugin.yaml");
+            assert!(
+                printed.contains(heading),
+                "{at} has no {heading:?}: write `guarantees` and `limits` in plugin.yaml"
+            );
         }
         pages += 1;
     }
@@ -126,6 +132,10 @@ fn a_reference_page_explains_an_adapter() -> Result<()> {
     assert_eq!(of_type, of_file);
     check(&["plugins", "page", "pubsub.in-memory"], true, &["it reaches no network"])?;
     check(&["plugins", "page", text(plugin::misbehaving_handler())?], false, &["there is no plugin.yaml"])?;
-    check(&["plugins", "inspect", "pubsub.redis"], true, &["keeps     A publish has succeeded when", "limits    How durable"])?;
+    check(
+        &["plugins", "inspect", "pubsub.redis"],
+        true,
+        &["keeps     A publish has succeeded when", "limits    How durable"],
+    )?;
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Several hosts of one app id over every kind of broker: the work is shared, what a killed host held goes to the
-//! others, and nothing is lost however often one is killed.
+//! others, nothing is lost however often one is killed, and where a key has an order it keeps it while hosts come and go.
 //!
 //! The hosts stand beside a broker that all tests share; each test has a topic and an app id that nobody else has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,11 +38,22 @@ const KILLS: u64 = 13;
 /// Messages published while hosts are killed.
 const MESSAGES_UNDER_FIRE: u64 = 6_500;
 
+/// Keys whose order is watched.
+const KEYS: u64 = 20;
+
+/// How often a host joins and leaves meanwhile.
+const VISITS: u64 = 3;
+
+/// Of a subscription: one message at a time, for what is under way at the same time has no order.
+const ONE_AT_A_TIME: &str = "  metadata:\n    maxUnsettled: \"1\"\n";
+
 /// Hosts of one app id, each with an app of its own.
 struct Team {
     server: &'static Server,
     app_id: String,
     topic: String,
+    /// More of every subscription, as it stands in the YAML.
+    more: &'static str,
     apps: Vec<App>,
     hosts: Vec<Host>,
 }
@@ -50,13 +63,13 @@ impl Team {
         let server = Server::shared(kind).await?;
         let (app_id, topic) = (topic("shop"), topic("orders"));
         server.prepare(&topic).await?;
-        Ok(Self { server, app_id, topic, apps: vec![], hosts: vec![] })
+        Ok(Self { server, app_id, topic, more: "", apps: vec![], hosts: vec![] })
     }
 
     /// One more host, which delivers to one more app.
     async fn join(&mut self, test: &Test, app: App) -> Result<()> {
         let plan = test.host(&self.app_id)?.resource(self.server.component("bus", &[]))?;
-        let plan = plan.resource(resource::subscription("bus", &self.topic, "/in", None))?;
+        let plan = plan.resource(resource::subscription("bus", &self.topic, "/in", None) + self.more)?;
         self.hosts.push(plan.app(&app).start().await?);
         self.apps.push(app);
         Ok(())
@@ -193,6 +206,61 @@ fn nothing_is_lost_when_hosts_are_killed(kind: Kind) -> Result<()> {
     })
 }
 
+/// Publishes to every key in turn, one message after the other, until it is told to stop. Returns how many each key got.
+async fn publish_in_order(host: SocketAddr, topic: String, stop: Arc<AtomicBool>) -> Result<u64> {
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(n);
+        }
+        for key in 0..KEYS {
+            let place = format!("bus/{topic}?metadata.partitionKey=key-{key}");
+            http::publish_ok(host, &place, &format!(r#"{{"key":{key},"n":{n}}}"#)).await?;
+        }
+    }
+    Ok(0)
+}
+
+/// The numbers of each key, as the apps saw them for the first time.
+fn first_sights(apps: &[App]) -> Result<BTreeMap<u64, Vec<u64>>> {
+    let mut all: Vec<_> = apps.iter().flat_map(|app| app.seen_on("/in")).collect();
+    all.sort_by_key(|seen| seen.at);
+    let (mut sights, mut known) = (BTreeMap::<u64, Vec<u64>>::new(), BTreeSet::new());
+    for seen in all {
+        let data = seen.data()?;
+        let (key, n) = (data["key"].as_u64().context("key")?, data["n"].as_u64().context("n")?);
+        if known.insert((key, n)) {
+            sights.entry(key).or_default().push(n);
+        }
+    }
+    Ok(sights)
+}
+
+fn a_key_keeps_its_order(kind: Kind) -> Result<()> {
+    run_within(RUN_MAX, async |test| {
+        let mut team = Team { more: ONE_AT_A_TIME, ..Team::new(kind).await? };
+        team.join(test, App::start().await?).await?;
+        let (host, stop) = (team.hosts.first().context("no host")?.http()?, Arc::new(AtomicBool::new(false)));
+        let publisher = tokio::spawn(publish_in_order(host, team.topic.clone(), Arc::clone(&stop)));
+        for _ in 0..scaled(VISITS) {
+            team.join(test, App::start().await?).await?;
+            let guest = team.apps.last().context("no app")?;
+            let shared = async || (!guest.seen_on("/in").is_empty()).then_some(());
+            until_within(ARRIVAL_MAX, "the new host to get a share", shared).await?;
+            team.hosts.pop().context("no host")?.stop().await?;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let published = publisher.await??;
+        let expected: BTreeMap<u64, Vec<u64>> = (0..KEYS).map(|key| (key, (0..published).collect())).collect();
+        let count = async || {
+            let sights = first_sights(&team.apps).ok()?;
+            (sights.values().map(Vec::len).sum::<usize>() as u64 >= KEYS * published).then_some(())
+        };
+        until_within(ARRIVAL_MAX, "everything to arrive", count).await?;
+        assert_eq!(first_sights(&team.apps)?, expected);
+        Ok(())
+    })
+}
+
 /// The same promises over one kind of broker.
 macro_rules! over {
     ($module:ident, $kind:expr) => {
@@ -223,3 +291,11 @@ macro_rules! over {
 }
 
 over!(redis, Kind::Redis);
+over!(jetstream, Kind::Nats);
+over!(rabbitmq, Kind::RabbitMq);
+over!(kafka, Kind::Kafka);
+
+#[test]
+fn a_key_keeps_its_order_over_kafka_while_hosts_come_and_go() -> Result<()> {
+    a_key_keeps_its_order(Kind::Kafka)
+}

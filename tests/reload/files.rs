@@ -12,6 +12,9 @@ use crate::harness::{Test, until};
 /// What the host says when it has read a file and compiles it, or takes it from the cache.
 pub(super) const TRIED: &str = "another adapter file is tried";
 
+/// What it says when it has compiled one that was not in the cache: the swap itself begins.
+pub(super) const COMPILED: &str = " compiled plugin=";
+
 /// What it says when a file's adapter has taken over.
 pub(super) const TAKEN: &str = "its adapter serves now";
 
@@ -57,9 +60,13 @@ impl Folder {
 
 /// The same component in another file: a custom section more.
 pub(super) fn edition(of: &Path, number: u64) -> Result<Vec<u8>> {
-    let mut bytes = std::fs::read(of)?;
+    Ok(edition_of(std::fs::read(of)?, number))
+}
+
+/// The same, of what was read.
+pub(super) fn edition_of(mut bytes: Vec<u8>, number: u64) -> Vec<u8> {
     append_custom_section(&mut bytes, "edition", number.to_string().as_bytes());
-    Ok(bytes)
+    bytes
 }
 
 /// A component with another description: of two, the last counts.

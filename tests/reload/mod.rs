@@ -3,6 +3,7 @@
 
 mod broken;
 mod files;
+mod kinds;
 mod load;
 mod memory;
 mod search;

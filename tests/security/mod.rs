@@ -8,3 +8,4 @@ mod handlers;
 mod requests;
 mod resources;
 mod tls;
+mod tls_brokers;

@@ -6,6 +6,7 @@
 //! change), S18 (a topic deleted under a subscription) and S19 (TLS), for which a profile has no commands; the adapters'
 //! own tests have them.
 
+mod behind;
 mod broker;
 mod expiry;
 mod hostile;

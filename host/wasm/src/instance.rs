@@ -100,10 +100,10 @@ impl Instance {
         }
     }
 
-    /// Lets it serve.
+    /// Lets it serve, if it does not yet.
     pub(crate) fn go(&mut self) {
-        self.voice.raise();
         if let Some(go) = self.go.take() {
+            self.voice.raise();
             // One that has ended meanwhile is seen to.
             go.send(()).ok();
         }

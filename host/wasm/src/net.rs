@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_rustls::client::TlsStream;
@@ -15,6 +16,9 @@ use crate::tls;
 
 /// How long making a connection may take, name and TLS included. Adapters have shorter waits of their own.
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
+
+/// The most bytes that are read at once before a connection is divided: greetings are short.
+const GREETING_MAX_BYTES: usize = 64 * 1024;
 
 /// The resource `socket`.
 #[derive(Debug)]
@@ -90,6 +94,38 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
             };
         let socket = Socket { host, connection: Some(connection), read: None, write: None, share: Arc::new(share) };
         store.with(|mut access| Ok(Ok(access.get().table.push(socket)?)))
+    }
+
+    async fn read(
+        store: &Accessor<T, Self>,
+        socket: Resource<Socket>,
+        max_bytes: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, NetError>> {
+        let taken = store.with(|mut access| {
+            wasmtime::error::Ok(access.get().table.get_mut(&socket)?.connection.take())
+        })?;
+        let mut connection = match taken {
+            Some(Connection::Plain(stream)) => stream,
+            other => {
+                store.with(|mut access| {
+                    access.get().table.get_mut(&socket)?.connection = other;
+                    wasmtime::error::Ok(())
+                })?;
+                return Ok(Err(NetError::Broken("the connection is in use or speaks TLS already".to_owned())));
+            }
+        };
+        let room = usize::try_from(max_bytes).unwrap_or(usize::MAX).clamp(1, GREETING_MAX_BYTES);
+        let mut bytes = vec![0; room];
+        let count = match connection.read(&mut bytes).await {
+            Ok(0) => return Ok(Err(NetError::Broken("closed by the peer".to_owned()))),
+            Ok(count) => count,
+            Err(error) => return Ok(Err(NetError::Broken(error.to_string()))),
+        };
+        bytes.truncate(count);
+        store.with(|mut access| {
+            access.get().table.get_mut(&socket)?.connection = Some(Connection::Plain(connection));
+            Ok(Ok(bytes))
+        })
     }
 
     async fn start_tls(

@@ -8,12 +8,23 @@ mod component;
 mod native;
 
 #[cfg(target_family = "wasm")]
-pub use component::{Reader, Writer, connect};
+pub use component::{Reader, Socket, Writer};
 #[cfg(not(target_family = "wasm"))]
-pub use native::{Reader, Writer, connect};
+pub use native::{Reader, Socket, Writer};
 
 /// Room that a read makes in its buffer, in bytes.
 const READ_ROOM_BYTES: usize = 64 * 1024;
+
+/// Bytes that a [`Socket`] reads at once.
+const GREETING_ROOM_BYTES: usize = 16 * 1024;
+
+/// Connects to a host by its name or address.
+///
+/// # Errors
+/// See [`NetError`].
+pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<(Reader, Writer), NetError> {
+    Ok(Socket::connect(host, port, tls).await?.split())
+}
 
 /// How to speak TLS. All certificates and keys are PEM text.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -1,5 +1,9 @@
 //! The usual Rust client of each broker, used as its documentation has it.
 
+#[cfg(feature = "rdkafka")]
+mod kafka;
+mod nats;
+mod rabbitmq;
 mod redis;
 
 use bytes::Bytes;
@@ -9,13 +13,22 @@ use super::Kind;
 /// A connected client that publishes.
 pub enum Client {
     Redis(redis::Publisher),
+    Nats(nats::Publisher),
+    Rabbitmq(rabbitmq::Publisher),
+    #[cfg(feature = "rdkafka")]
+    Kafka(kafka::Publisher),
 }
 
 impl Client {
     pub async fn connect(kind: Kind, address: &str) -> Self {
         match kind {
             Kind::Redis => Self::Redis(redis::Publisher::connect(address).await),
-            other => panic!("{other:?} is not here yet"),
+            Kind::Jetstream => Self::Nats(nats::Publisher::connect(address).await),
+            Kind::Rabbitmq => Self::Rabbitmq(rabbitmq::Publisher::connect(address).await),
+            #[cfg(feature = "rdkafka")]
+            Kind::Kafka => Self::Kafka(kafka::Publisher::connect(address)),
+            #[cfg(not(feature = "rdkafka"))]
+            Kind::Kafka => panic!("built without rdkafka, a C library: tests/bench/run builds with it"),
         }
     }
 
@@ -23,6 +36,10 @@ impl Client {
     pub async fn publish(&self, topic: &str, data: &Bytes, copies: usize) {
         match self {
             Self::Redis(publisher) => publisher.publish(topic, data, copies).await,
+            Self::Nats(publisher) => publisher.publish(topic, data, copies).await,
+            Self::Rabbitmq(publisher) => publisher.publish(topic, data, copies).await,
+            #[cfg(feature = "rdkafka")]
+            Self::Kafka(publisher) => publisher.publish(topic, data, copies).await,
         }
     }
 }
@@ -39,6 +56,11 @@ pub async fn consume(
 ) {
     match kind {
         Kind::Redis => redis::consume(address, topic, group, credit, ready, seen).await,
-        other => panic!("{other:?} is not here yet"),
+        Kind::Jetstream => nats::consume(address, topic, group, credit, ready, seen).await,
+        Kind::Rabbitmq => rabbitmq::consume(address, topic, group, credit, ready, seen).await,
+        #[cfg(feature = "rdkafka")]
+        Kind::Kafka => kafka::consume(address, topic, group, ready, seen).await,
+        #[cfg(not(feature = "rdkafka"))]
+        Kind::Kafka => panic!("built without rdkafka, a C library: tests/bench/run builds with it"),
     }
 }

@@ -28,16 +28,29 @@ pub async fn run(place: &Place<'_>, side: &str, ready: impl FnOnce(), seen: impl
     let properties = place.kind.properties(place.address);
     match (side, place.kind) {
         ("crate", kind) => clients::consume(kind, place.address, place.topic, GROUP, CREDIT, ready, seen).await,
-        ("native", Kind::Redis) => {
-            let adapter = native::open::<whimbrel_redis::Redis>(&properties).await;
-            native::consume(&*adapter, place.topic, CREDIT, ready, seen).await;
+        ("native", Kind::Redis) => natively::<whimbrel_redis::Redis>(&properties, place.topic, ready, seen).await,
+        ("native", Kind::Jetstream) => {
+            natively::<whimbrel_jetstream::JetStream>(&properties, place.topic, ready, seen).await;
         }
-        ("native", other) => panic!("{other:?} is not here yet"),
+        ("native", Kind::Rabbitmq) => {
+            natively::<whimbrel_rabbitmq::Rabbitmq>(&properties, place.topic, ready, seen).await;
+        }
+        ("native", Kind::Kafka) => natively::<whimbrel_kafka::Kafka>(&properties, place.topic, ready, seen).await,
         _ => {
             let (_loader, broker) = sandbox::open(&format!("pubsub.{}", place.name), &properties, 512).await;
             through(&broker, place.topic, ready, seen).await;
         }
     }
+}
+
+async fn natively<A: whimbrel_sdk::Adapter>(
+    properties: &[(String, String)],
+    topic: &str,
+    ready: impl FnOnce(),
+    seen: impl FnMut(&[u8]) -> bool,
+) {
+    let adapter = native::open::<A>(properties).await;
+    native::consume(&*adapter, topic, CREDIT, ready, seen).await;
 }
 
 /// Through the host's own feed.

@@ -274,7 +274,7 @@ def _to_the_ends(consumer, unread: set[int]) -> Iterator[tuple[bytes, dict]]:
     """What these partitions hold, each in its order."""
     from confluent_kafka import KafkaError
 
-    while unread and (message := consumer.poll(REQUEST_WAIT_S)):
+    while unread and (message := consumer.poll(REQUEST_WAIT_S)) is not None:
         if not message.error():
             yield message.value() or b"", _metadata(message)
         elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -236,7 +236,7 @@ async fn partly(rig: &Rig) -> Tested {
     deposit(&instance, &topic, Payload::numbered(0..11)).await?;
     let held = hold(&mut inbox, 11).await?;
     inbox.watch(COPIES).await;
-    let verdict = |index: usize| if index % 5 == 0 { Verdict::Retry(SOON) } else { Verdict::Ack };
+    let verdict = |index: usize| if index.is_multiple_of(5) { Verdict::Retry(SOON) } else { Verdict::Ack };
     let failed: HashSet<String> = held.iter().step_by(5).map(|arrived| arrived.id.clone()).collect();
     let verdicts = held.iter().enumerate().map(|(index, arrived)| (arrived.token, verdict(index)));
     for answer in inbox.settle_all(verdicts.collect()).await {

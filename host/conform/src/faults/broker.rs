@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::load::Load;
+use super::load::{IN_FLIGHT_MIN, Load};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::control::ControlError;
 use crate::rig::Rig;
@@ -15,9 +15,6 @@ const AWAY: Duration = Duration::from_millis(1500);
 
 /// Messages that are confirmed before it goes.
 const MESSAGES_BEFORE: u64 = 200;
-
-/// The least that must be in flight when it goes.
-const IN_FLIGHT_MIN: u64 = 5;
 
 /// How long a check may take at scale 1.
 const BOUND: Option<Duration> = Some(Duration::from_secs(240));
@@ -57,7 +54,7 @@ async fn restart(rig: &Rig, how: &'static str) -> Tested {
         .run(&instance, vec![(&instance, inbox)], async {
             for _ in 0..times {
                 load.flows(MESSAGES_BEFORE).await?;
-                load.ledger.fault(how);
+                load.strikes(how).await;
                 go_and_come_back(rig, how).await?;
                 load.recovers(&instance).await?;
             }

@@ -11,8 +11,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use whimbrel_wasm::BrokerState;
 
+use super::behind::behind;
 use super::load::{Load, RECOVER_WAIT};
-use super::network::is_used;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::proxy::{Cut, Mode, Proxy, Toward};
 use crate::rig::{Instance, Rig};
@@ -99,7 +99,7 @@ pub(super) const CHECKS: &[Check] = &[Check {
     cause: "a panic where input is parsed (indexing, unwrap, overflow), a buffer made as large as the peer says, or a line \
             without a bound",
     read: "wit/README.md, \"Traps\" and \"Limits\"",
-    needs: &[Need::Shared],
+    needs: &[Need::Proxy],
     bound: Some(Duration::from_secs(300)),
     run: |rig| Box::pin(hostile(rig)),
 }];
@@ -112,8 +112,7 @@ async fn hostile(rig: &Rig) -> Tested {
     for bytes in TRUNCATED_AT {
         truncated(rig, &proxy, bytes).await?;
     }
-    let instance = rig.instance_at("one", proxy.address()).await?;
-    is_used(proxy.counts().open)?;
+    let instance = behind(rig, &proxy).await?;
     let dies = dies(instance.states(), false);
     let working = async {
         forged(rig, &proxy, &instance).await?;

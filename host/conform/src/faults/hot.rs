@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use whimbrel_pubsub::Verdict;
 
+use super::behind::behind;
 use super::load::Load;
-use super::network::is_used;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Seen;
 use crate::proxy::{Mode, Proxy};
@@ -64,7 +64,7 @@ pub(super) const CHECKS: &[Check] = &[Check {
               connections they are tried again with a growing wait",
     cause: "a retry that polls or goes back to the broker at once, or a reconnect without a wait",
     read: "wit/README.md, \"Settling\" and \"The connection to the broker\"",
-    needs: &[Need::Shared, Need::Queue],
+    needs: &[Need::Proxy, Need::Queue],
     bound: Some(Duration::from_secs(180)),
     run: |rig| Box::pin(hot(rig)),
 }];
@@ -74,9 +74,8 @@ type Arrivals = Arc<Mutex<HashMap<u64, Vec<Instant>>>>;
 
 async fn hot(rig: &Rig) -> Tested {
     let proxy = rig.proxy().await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, &proxy).await?;
     let clean = run_clean(&Load::new(rig).await?, &instance).await?;
-    is_used(proxy.counts().open)?;
     let arrivals = Arrivals::default();
     let poison = Load::new(rig).await?.answering(verdicts(&arrivals));
     let (others, cost) = run_poisoned(&poison, &instance, &proxy, &arrivals).await?;

@@ -148,10 +148,8 @@ async fn duplicates(rig: &Rig) -> Tested {
     let account = load.account().await?;
     join_all(instances.into_iter().map(Instance::kill)).await;
     if account.duplicates > 0 {
-        return Err(Wrong::new(format!(
-            "{} deliveries were not the first of their message; {account}",
-            account.duplicates
-        )));
+        let what = format!("{} deliveries were not the first of their message; {account}", account.duplicates);
+        return Err(Wrong::of("C2", what));
     }
     account.judge().map_err(|wrong| wrong.or_of("D6"))?;
     Ok(Finding::Passed)

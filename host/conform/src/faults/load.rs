@@ -43,6 +43,10 @@ pub(super) const CREDIT: u32 = 64;
 /// How long all may take to come back after a fault, besides the broker's lease.
 pub(super) const RECOVER_WAIT: Duration = Duration::from_secs(30);
 
+/// The least that must be in flight at a fault, and how long it is waited for.
+pub(super) const IN_FLIGHT_MIN: u64 = 5;
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
 /// After so long without a move, besides two leases, nothing more is coming.
 const STILL_WAIT: Duration = Duration::from_secs(5);
 
@@ -204,6 +208,14 @@ impl<'a> Load<'a> {
         let flowing = until_within(RECOVER_WAIT, "", async || (self.ledger.confirmed_count() >= wanted).then_some(()));
         let all = || format!("fewer than {messages} messages were confirmed within {} s", RECOVER_WAIT.as_secs());
         flowing.await.map_err(|_| Wrong::of("D4", all()))
+    }
+
+    /// Writes down a fault that strikes now, as soon as enough is in flight to be struck.
+    pub(super) async fn strikes(&self, what: impl Into<String>) {
+        let enough = || (self.ledger.in_flight() >= IN_FLIGHT_MIN).then_some(());
+        // Too few all the time: the account says so.
+        until_within(BUSY_WAIT, "", async || enough()).await.ok();
+        self.ledger.fault(what);
     }
 
     async fn publish(&self, instance: &Instance) -> Result<(), Wrong> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use whimbrel_pubsub::BrokerError;
 
-use super::load::{Load, MESSAGE_BYTES, RECOVER_WAIT};
+use super::behind::behind;
+use super::load::{IN_FLIGHT_MIN, Load, MESSAGE_BYTES, RECOVER_WAIT};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Sheet;
 use crate::proxy::{Cut, Mode, Proxy, Toward};
@@ -29,9 +30,6 @@ const BLACK_HOLE_MAX: Duration = Duration::from_secs(60);
 /// Messages that get through between two faults.
 const MESSAGES_BETWEEN: u64 = 40;
 
-/// The least that must be in flight at the fault in the middle.
-const IN_FLIGHT_MEDIAN_MIN: u64 = 5;
-
 /// Publishes whose confirm is lost.
 const LOST_CONFIRMS: u64 = 4;
 
@@ -50,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         cause: "a reader that treats a cut inside of a frame as a frame, a missing heartbeat or read timeout (a silent \
                 connection looks alive), or an old connection that is not closed when a new one is made",
         read: "wit/README.md, \"The connection to the broker\"",
-        needs: &[Need::Shared],
+        needs: &[Need::Proxy],
         bound: Some(Duration::from_secs(360)),
         run: |rig| Box::pin(cuts(rig)),
     },
@@ -62,7 +60,7 @@ pub(super) const CHECKS: &[Check] = &[
                   as many copies as it was tried, at most",
         cause: "success answered when the request was written, or a cut that is mistaken for an answer",
         read: "wit/README.md, \"What the failures mean\"",
-        needs: &[Need::Shared],
+        needs: &[Need::Proxy],
         bound: Some(Duration::from_secs(180)),
         run: |rig| Box::pin(lost_confirms(rig)),
     },
@@ -71,14 +69,13 @@ pub(super) const CHECKS: &[Check] = &[
 async fn cuts(rig: &Rig) -> Tested {
     let load = Load::new(rig).await?;
     let proxy = rig.proxy().await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, &proxy).await?;
     let inbox = load.subscribe(&instance).await?;
     let mut before = 0;
     let account = load
         .run(&instance, vec![(&instance, inbox)], async {
             load.flows(MESSAGES_BETWEEN).await?;
             before = proxy.counts().open;
-            is_used(before)?;
             let mut random = fastrand::Rng::with_seed(rig.seed());
             for n in 0..scaled(CUTS) {
                 strike(&load, &proxy, random_cut(&mut random, n)).await?;
@@ -88,7 +85,7 @@ async fn cuts(rig: &Rig) -> Tested {
             for n in 0..scaled(1) {
                 fall_silent(&load, &proxy, n).await?;
                 load.recovers(&instance).await?;
-                load.ledger.fault("half-open");
+                load.strikes("half-open").await;
                 proxy.cut_all(Cut::Strand);
                 load.recovers(&instance).await?;
             }
@@ -103,14 +100,7 @@ async fn cuts(rig: &Rig) -> Tested {
         let what = format!("{open} connections are open after the cuts, {before} were before them; {account}");
         return Err(Wrong::new(what));
     }
-    Ok(account.too_weak(1, IN_FLIGHT_MEDIAN_MIN).map_or(Finding::Passed, Finding::Failed))
-}
-
-/// A proxy that nobody goes through proves nothing.
-pub(super) fn is_used(open: usize) -> Result<(), Wrong> {
-    let what = "the adapter has no connection through the proxy, although it was given the proxy's address: if the broker \
-                tells its clients to come elsewhere, the profile must say so with proxyListen";
-    if open == 0 { Err(Wrong::new(what)) } else { Ok(()) }
+    Ok(account.too_weak(1, IN_FLIGHT_MIN).map_or(Finding::Passed, Finding::Failed))
 }
 
 fn random_cut(random: &mut fastrand::Rng, n: u64) -> Mode {
@@ -129,7 +119,7 @@ async fn strike(load: &Load<'_>, proxy: &Proxy, mode: Mode) -> Result<(), Wrong>
 
 async fn fall_silent(load: &Load<'_>, proxy: &Proxy, n: u64) -> Result<(), Wrong> {
     let silence = BLACK_HOLE.mul_f64(1.0 + n as f64).min(BLACK_HOLE_MAX);
-    load.ledger.fault(format!("black hole of {silence:?}"));
+    load.strikes(format!("black hole of {silence:?}")).await;
     proxy.set(Mode::BlackHole);
     sleep_until(Instant::now() + silence).await;
     proxy.set(Mode::Pass);
@@ -139,10 +129,9 @@ async fn fall_silent(load: &Load<'_>, proxy: &Proxy, n: u64) -> Result<(), Wrong
 async fn lost_confirms(rig: &Rig) -> Tested {
     let load = Load::new(rig).await?;
     let proxy = rig.proxy().await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, &proxy).await?;
     let reader = !rig.profile().conformance.read.is_empty();
     load.fill(&instance, LOST_MESSAGES).await?;
-    is_used(proxy.counts().open)?;
     let mut lost = 0;
     for _ in 0..scaled(LOST_CONFIRMS) {
         let sheets: Vec<_> = (0..LOST_MESSAGES).map(|_| load.ledger.write("", MESSAGE_BYTES)).collect();

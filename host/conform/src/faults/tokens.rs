@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use whimbrel_pubsub::{Arrived, Verdict};
 
+use super::behind::behind;
 use super::load::{Load, RECOVER_WAIT};
-use super::network::is_used;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Seen;
 use crate::proxy::{Cut, Proxy};
@@ -17,6 +17,9 @@ use crate::wait::until_within;
 
 /// The check that is about what is left unsettled while nothing breaks: whoever fails that one fails here, too.
 const KEEPS_UNSETTLED: &str = "B9";
+
+/// The check that is about copies.
+const DELIVERS_ONCE: &str = "C2";
 
 /// Deliveries in hand.
 const HELD: usize = 50;
@@ -38,11 +41,12 @@ pub(super) const CHECKS: &[Check] = &[
         id: "S5",
         title: "voids the tokens of a lost connection",
         expects: "deliveries are in hand when the connection is cut: afterwards settling them answers `stale`, acknowledges \
-                  nothing, and every one of them is delivered again",
+                  nothing, and every one of them is delivered again. Where what binds a delivery to its consumer outlasts a \
+                  connection (a membership in a group), settling may succeed: then it is not delivered again",
         cause: "a token that is not bound to its connection, or messages in hand that are forgotten or acknowledged when \
                 the connection is made anew",
         read: "wit/README.md, \"Subscribing, credit, and order\"",
-        needs: &[Need::Shared, Need::Queue],
+        needs: &[Need::Proxy, Need::Queue],
         bound: Some(Duration::from_secs(180)),
         run: |rig| Box::pin(stale_tokens(rig)),
     },
@@ -70,22 +74,23 @@ async fn stale_tokens(rig: &Rig) -> Tested {
 
 async fn stale_round(rig: &Rig, proxy: &Proxy) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, proxy).await?;
     let mut inbox = load.subscribe(&instance).await?;
     load.fill(&instance, HELD as u64).await?;
-    is_used(proxy.counts().open)?;
     let old = hold(&load, &mut inbox, HELD).await?;
     cut(&load, &instance, proxy).await?;
-    refuses(&load, &mut inbox, &old).await?;
+    let taken = settle_old(&load, &mut inbox, &old).await;
     if inbox.is_gone() {
         inbox = load.subscribe(&instance).await?;
     }
+    let mut due = old;
+    due.retain(|n, _| !taken.messages.contains(n));
     // Half of what comes again is acknowledged: the rest must still be there for somebody else.
-    let again = come_again(&load, &instance, inbox, &old).await?;
+    let again = come_again(&load, &instance, inbox, &due, &taken).await?;
     instance.kill().await;
     let other = rig.instance("two").await?;
     let inbox = load.subscribe(&other).await?;
-    come_again(&load, &other, inbox, &again).await.map_err(|wrong| {
+    come_again(&load, &other, inbox, &again, &taken).await.map_err(|wrong| {
         wrong.and(&"(these were delivered again after the cut and left unsettled: a stale settlement must not acknowledge them)")
     })?;
     other.kill().await;
@@ -122,36 +127,56 @@ async fn cut(load: &Load<'_>, instance: &Instance, proxy: &Proxy) -> Result<(), 
     load.fill_elsewhere(instance).await
 }
 
-/// Each of the old tokens is refused.
-async fn refuses(load: &Load<'_>, inbox: &mut Inbox, old: &BTreeMap<u64, Arrived>) -> Result<(), Wrong> {
-    let verdicts = old.values().map(|arrived| (arrived.token, Verdict::Ack)).collect();
-    let answers = inbox.settle_all(verdicts).await;
-    let taken: Vec<_> = old.keys().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
-    if taken.is_empty() {
-        return Ok(());
-    }
-    let (count, all, run) = (taken.len(), old.len(), load.ledger.run());
-    Err(Wrong::new(format!(
-        "{count} of {all} tokens of the connection that was cut were settled with success (`stale` was due); run {run}, messages {taken:?}"
-    )))
+/// The messages whose old tokens were settled with success, and the check that explains it if they come again.
+struct Taken {
+    messages: BTreeSet<u64>,
+    about: &'static str,
 }
 
-/// All of these are delivered again; every second one is acknowledged. Those that are not.
+impl Taken {
+    fn came_again(&self, n: u64, run: &str) -> Wrong {
+        let what = format!(
+            "message {n} of run {run} was delivered again, although its token of the connection that was cut was settled with \
+             success (`stale` was due)"
+        );
+        Wrong::of(self.about, what)
+    }
+}
+
+/// Acknowledges by the old tokens.
+async fn settle_old(load: &Load<'_>, inbox: &mut Inbox, old: &BTreeMap<u64, Arrived>) -> Taken {
+    // A copy has a token that the adapter made up.
+    let about = if load.ledger.deliveries_max(|_| true) > 1 { DELIVERS_ONCE } else { KEEPS_UNSETTLED };
+    let verdicts = old.values().map(|arrived| (arrived.token, Verdict::Ack)).collect();
+    let answers = inbox.settle_all(verdicts).await;
+    let taken = old.keys().zip(&answers).filter(|(_, answer)| answer.is_ok());
+    Taken { messages: taken.map(|(n, _)| *n).collect(), about }
+}
+
+/// All of these are delivered again, and none of those that were taken; every second one is acknowledged. Those that are
+/// not.
 async fn come_again(
     load: &Load<'_>,
     instance: &Instance,
     mut inbox: Inbox,
     due: &BTreeMap<u64, Arrived>,
+    taken: &Taken,
 ) -> Result<BTreeMap<u64, Arrived>, Wrong> {
     let bound = REDELIVERY_WAIT + load.rig.lease() * 2;
     let until = Instant::now() + bound;
     let mut missing: BTreeSet<u64> = due.keys().copied().collect();
     let mut kept = BTreeMap::new();
-    while !missing.is_empty() {
-        let Some(arrived) = inbox.next_until(until).await else {
-            if inbox.is_gone() && Instant::now() < until {
+    // What was taken and is still at the broker shows by then.
+    let watched = Instant::now() + if taken.messages.is_empty() { Duration::ZERO } else { load.rig.lease() * 2 };
+    while !missing.is_empty() || Instant::now() < watched {
+        let wait = if missing.is_empty() { watched } else { until };
+        let Some(arrived) = inbox.next_until(wait).await else {
+            if inbox.is_gone() && Instant::now() < wait {
                 inbox = load.subscribe(instance).await?;
                 continue;
+            }
+            if missing.is_empty() {
+                break;
             }
             let (count, all, run) = (missing.len(), due.len(), load.ledger.run());
             let what = format!(
@@ -161,6 +186,9 @@ async fn come_again(
             return Err(Wrong::of(KEEPS_UNSETTLED, what));
         };
         let Some(Seen { n, .. }) = load.ledger.arrived(&arrived.message.data) else { continue };
+        if taken.messages.contains(&n) {
+            return Err(taken.came_again(n, load.ledger.run()));
+        }
         missing.remove(&n);
         if n.is_multiple_of(2) {
             inbox.ack(&arrived).await?;

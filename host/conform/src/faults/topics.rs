@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use super::network::is_used;
+use super::behind::behind;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::rig::{Inbox, Payload, Rig};
 use crate::scale::scaled;
@@ -42,18 +42,17 @@ pub(super) const CHECKS: &[Check] = &[Check {
               subscriptions open within 2 s, each gets its message, and nothing is left when they have stopped",
     cause: "a connection for each subscription, or a subscription that leaves its connection or its tasks behind",
     read: "wit/README.md, \"What may run at the same time\"",
-    needs: &[Need::Shared, Need::Queue],
+    needs: &[Need::Proxy, Need::Queue],
     bound: Some(Duration::from_secs(180)),
     run: |rig| Box::pin(many(rig)),
 }];
 
 async fn many(rig: &Rig) -> Tested {
     let proxy = rig.proxy().await?;
-    let instance = rig.instance_at("one", proxy.address()).await?;
+    let instance = behind(rig, &proxy).await?;
     let topics = topics(rig).await?;
     publish_each(&instance, &topics, "first").await?;
     let before = proxy.counts().open;
-    is_used(before)?;
     let (mut inboxes, times) = subscribe_each(rig, &instance, &topics).await?;
     let open = proxy.counts().open;
     publish_each(&instance, &topics[..inboxes.len()], "second").await?;

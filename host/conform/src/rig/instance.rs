@@ -88,10 +88,12 @@ impl Instance {
     ) -> Result<Self, Wrong> {
         let mut instance = Self::begin(profile, adapter, component, name)?;
         let bound = component.init_timeout + OPEN_SPARE;
-        let opened =
-            instance.reaches(bound, |state| matches!(state, BrokerState::Ready | BrokerState::Failed(_))).await;
-        match instance.state() {
-            BrokerState::Ready if opened => Ok(instance),
+        let settled = |state: &BrokerState| matches!(state, BrokerState::Ready | BrokerState::Failed(_));
+        // What it was seen to be counts: the adapter's own news, `connecting` first, may come after that.
+        let seen = timeout(bound, instance.state.wait_for(settled)).await;
+        let seen = seen.ok().and_then(|seen| seen.map(|state| state.clone()).ok());
+        match seen.unwrap_or_else(|| instance.state()) {
+            BrokerState::Ready => Ok(instance),
             state => Err(Wrong::new(format!("an instance did not open within {} s: {state}", bound.as_secs()))),
         }
     }

@@ -23,6 +23,8 @@ const TEMPLATES: [&str; 4] = ["{appID}", "{namespace}", "{podName}", "{uuid}"];
 
 /// The consumer group, as adapters know it.
 const CONSUMER_ID: &str = "consumerID";
+/// What Dapr's Kafka component calls it, besides; it goes before the other.
+const CONSUMER_GROUP: &str = "consumerGroup";
 
 /// Host patterns that the resource grants besides its addresses.
 const NETWORK_ANNOTATION: &str = "whimbrel.dev/network";
@@ -117,6 +119,8 @@ struct Settings {
     topic_scopes: TopicScopes,
     /// The last `consumerID`, trimmed, unless it is blank.
     consumer: Option<(String, Position)>,
+    /// The last `consumerGroup`, likewise.
+    group: Option<(String, Position)>,
 }
 
 impl Settings {
@@ -148,16 +152,20 @@ impl Settings {
         if self.topic_scopes.take(name, &value) {
             return;
         }
+        let named = |value: &str| Some((value.trim().to_owned(), at.clone())).filter(|(id, _)| !id.is_empty());
         if name.eq_ignore_ascii_case(CONSUMER_ID) {
-            self.consumer = Some((value.trim().to_owned(), at)).filter(|(id, _)| !id.is_empty());
+            self.consumer = named(&value);
         } else {
+            if name.eq_ignore_ascii_case(CONSUMER_GROUP) {
+                self.group = named(&value);
+            }
             self.properties.push(Property { name: name.to_owned(), value: Text::new(value), at });
         }
     }
 
     /// The properties for the adapter, which knows the consumer id by exactly one name.
     fn finish(mut self) -> (Vec<Property>, Option<String>, TopicScopes) {
-        let id = self.consumer.map(|(id, at)| {
+        let id = self.group.or(self.consumer).map(|(id, at)| {
             self.properties.push(Property { name: CONSUMER_ID.to_owned(), value: Text::new(id.clone()), at });
             id
         });

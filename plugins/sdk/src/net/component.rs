@@ -1,6 +1,6 @@
 //! The network in a component: the contract's `net`.
 
-use super::{NetError, READ_ROOM_BYTES, Tls};
+use super::{GREETING_ROOM_BYTES, NetError, READ_ROOM_BYTES, Tls};
 use crate::bindings::adapter::whimbrel::pubsub::net as wit;
 use crate::bindings::adapter::wit_stream;
 use std::rc::Rc;
@@ -21,19 +21,50 @@ pub struct Writer {
     _socket: Rc<wit::Socket>,
 }
 
-/// Connects to a host by its name or address.
-///
-/// # Errors
-/// See [`NetError`].
-pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<(Reader, Writer), NetError> {
-    let socket = wit::Socket::connect(host.to_owned(), port, tls.map(options)).await.map_err(error)?;
-    let socket = Rc::new(socket);
-    let (writer, outgoing) = wit_stream::new();
-    // Why writing ended shows up at the reader, too: nobody needs to wait for this one.
-    drop(socket.send(outgoing));
-    let (stream, done) = socket.receive();
-    let reader = Reader { stream, done: Some(done), _socket: Rc::clone(&socket) };
-    Ok((reader, Writer { stream: writer, _socket: socket }))
+/// A connection that is not divided yet. It may hear a greeting in plain text, and then turn to TLS.
+#[derive(Debug)]
+pub struct Socket(wit::Socket);
+
+impl Socket {
+    /// Connects to a host by its name or address.
+    ///
+    /// # Errors
+    /// See [`NetError`].
+    pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<Self, NetError> {
+        let socket = wit::Socket::connect(host.to_owned(), port, tls.map(options)).await.map_err(error)?;
+        Ok(Self(socket))
+    }
+
+    /// Appends what the peer says first to the buffer, after waiting for at least one byte. Not with TLS.
+    ///
+    /// # Errors
+    /// [`NetError::Broken`] at the end of the connection.
+    pub async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, NetError> {
+        let room = u32::try_from(GREETING_ROOM_BYTES).unwrap_or(u32::MAX);
+        let bytes = self.0.read(room).await.map_err(error)?;
+        buffer.extend_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    /// Turns to TLS.
+    ///
+    /// # Errors
+    /// [`NetError::Tls`]: the connection is of no more use.
+    pub async fn start_tls(&mut self, tls: &Tls) -> Result<(), NetError> {
+        self.0.start_tls(options(tls)).await.map_err(error)
+    }
+
+    /// Divides it into the half that is read and the one that is written.
+    #[must_use]
+    pub fn split(self) -> (Reader, Writer) {
+        let socket = Rc::new(self.0);
+        let (writer, outgoing) = wit_stream::new();
+        // Why writing ended shows up at the reader, too: nobody needs to wait for this one.
+        drop(socket.send(outgoing));
+        let (stream, done) = socket.receive();
+        let reader = Reader { stream, done: Some(done), _socket: Rc::clone(&socket) };
+        (reader, Writer { stream: writer, _socket: socket })
+    }
 }
 
 impl Reader {

@@ -1,6 +1,6 @@
 //! The network's native twin, on tokio. Plain TCP: TLS is the host's part, and tested there.
 
-use super::{NetError, READ_ROOM_BYTES, Tls};
+use super::{GREETING_ROOM_BYTES, NetError, READ_ROOM_BYTES, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,19 +13,57 @@ pub struct Reader(OwnedReadHalf);
 #[derive(Debug)]
 pub struct Writer(OwnedWriteHalf);
 
-/// Connects to a host by its name or address.
-///
-/// # Errors
-/// See [`NetError`].
-pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<(Reader, Writer), NetError> {
-    if tls.is_some() {
-        return Err(NetError::Tls("the native twin has no TLS".into()));
+/// A connection that is not divided yet.
+#[derive(Debug)]
+pub struct Socket(TcpStream);
+
+impl Socket {
+    /// Connects to a host by its name or address.
+    ///
+    /// # Errors
+    /// See [`NetError`].
+    pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<Self, NetError> {
+        if tls.is_some() {
+            return Err(no_tls());
+        }
+        let unreachable = |error: std::io::Error| NetError::Unreachable(format!("{host}:{port}: {error}"));
+        let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        Ok(Self(stream))
     }
-    let unreachable = |error: std::io::Error| NetError::Unreachable(format!("{host}:{port}: {error}"));
-    let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let (reader, writer) = stream.into_split();
-    Ok((Reader(reader), Writer(writer)))
+
+    /// Appends what the peer says first to the buffer, after waiting for at least one byte.
+    ///
+    /// # Errors
+    /// [`NetError::Broken`] at the end of the connection.
+    pub async fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, NetError> {
+        buffer.reserve(GREETING_ROOM_BYTES);
+        match self.0.read_buf(buffer).await {
+            Ok(0) => Err(NetError::Broken("closed by the peer".into())),
+            Ok(count) => Ok(count),
+            Err(error) => Err(NetError::Broken(error.to_string())),
+        }
+    }
+
+    /// There is no TLS natively.
+    ///
+    /// # Errors
+    /// Always [`NetError::Tls`].
+    #[expect(clippy::unused_async, reason = "the component's twin waits")]
+    pub async fn start_tls(&mut self, _: &Tls) -> Result<(), NetError> {
+        Err(no_tls())
+    }
+
+    /// Divides it into the half that is read and the one that is written.
+    #[must_use]
+    pub fn split(self) -> (Reader, Writer) {
+        let (reader, writer) = self.0.into_split();
+        (Reader(reader), Writer(writer))
+    }
+}
+
+fn no_tls() -> NetError {
+    NetError::Tls("the native twin has no TLS".into())
 }
 
 impl Reader {

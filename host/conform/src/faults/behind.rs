@@ -1,0 +1,39 @@
+//! An instance behind the proxy. Called by every check that breaks connections.
+
+use std::time::Duration;
+
+use crate::check::Wrong;
+use crate::proxy::Proxy;
+use crate::rig::{Instance, Payload, Rig};
+use crate::wait::until_within;
+
+/// Bytes that must be seen to go through the proxy. No codec makes them fewer.
+const PROBE_BYTES: usize = 4096;
+
+/// How long publishing them may take.
+const PROBE_WAIT: Duration = Duration::from_secs(20);
+
+/// An instance that reaches the broker through the proxy and no other way: what is broken where nobody goes proves nothing.
+pub(super) async fn behind(rig: &Rig, proxy: &Proxy) -> Result<Instance, Wrong> {
+    let instance = rig.instance_at("one", proxy.address()).await?;
+    let topic = rig.topic("behind").await?;
+    let mut probe = vec![0; PROBE_BYTES];
+    fastrand::Rng::with_seed(rig.seed()).fill(&mut probe);
+    let before = proxy.counts().request_bytes;
+    let mut last = String::new();
+    let published = until_within(PROBE_WAIT, "", async || {
+        let answers = instance.publish(&topic, vec![Payload::of(probe.clone())]).await;
+        last = format!("{answers:?}");
+        answers.iter().all(Result::is_ok).then_some(())
+    });
+    if published.await.is_err() {
+        return Err(Wrong::of("D4", format!("a publish through the proxy was answered: {last}")));
+    }
+    if proxy.counts().request_bytes - before < PROBE_BYTES as u64 {
+        return Err(Wrong::new(
+            "the adapter was given the proxy's address and publishes past it: if the broker tells its clients to come \
+             elsewhere, it must tell them to come to the proxy, and the profile must say where that is (proxyListen)",
+        ));
+    }
+    Ok(instance)
+}
