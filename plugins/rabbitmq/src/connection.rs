@@ -143,7 +143,10 @@ fn out_of_turn(settings: &Settings) -> Failure {
 
 impl Link {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
-        self.writer.write_all(bytes).await.map_err(|error| Failure::Transient(error.to_string()))
+        let Err(error) = self.writer.write_all(bytes).await else { return Ok(()) };
+        // Why it was closed is told to whoever reads: a refused certificate, for example.
+        let why = self.reader.read(self.decoder.room()).await.err();
+        Err(Failure::Transient(why.unwrap_or(error).to_string()))
     }
 
     async fn request(&mut self, requests: &[Request<'_>]) -> Result<(), Failure> {

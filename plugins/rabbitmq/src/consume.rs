@@ -19,9 +19,6 @@ use crate::subscription::{Arrival, Consumer, Sub};
 /// Later on a connection is waited for as long as it takes, this long at a time.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 
-/// The name of the one consumer on a channel.
-const TAG: &str = "whimbrel";
-
 /// Serves until the subscription ends. `told` hears whether the first try succeeded.
 pub(crate) async fn run(hub: Rc<Hub>, sub: Rc<Sub>, told: oneshot::Sender<Result<(), Failure>>) {
     let mut told = Some(told);
@@ -150,17 +147,23 @@ async fn regulate(sub: &Sub, channel: &Channel) -> Result<(), Lost> {
     if let Consumer::Active(prefetch) = sub.consumer.get()
         && (sub.paused.get() || is_short(prefetch))
     {
-        turn(sub, Consumer::Absent, channel.call(Request::Cancel { tag: TAG })).await?;
+        turn(sub, Consumer::Absent, channel.call(Request::Cancel { tag: &tag(sub) })).await?;
     }
     let room = sub.room();
     if sub.consumer.get() == Consumer::Absent && !sub.paused.get() && room > 0 {
         let starting = async {
             channel.call(Request::Qos { prefetch: u16::try_from(room).unwrap_or(u16::MAX) }).await?;
-            channel.call(Request::Consume { queue: &sub.plan.queue, tag: TAG }).await
+            sub.consumers.set(sub.consumers.get() + 1);
+            channel.call(Request::Consume { queue: &sub.plan.queue, tag: &tag(sub) }).await
         };
         turn(sub, Consumer::Active(room), starting).await?;
     }
     Ok(())
+}
+
+/// The name of the consumer. Each has its own: RabbitMQ counts what an earlier one of the same name holds as the later one's.
+fn tag(sub: &Sub) -> String {
+    format!("whimbrel-{}", sub.consumers.get())
 }
 
 async fn turn(sub: &Sub, to: Consumer, turning: impl Future<Output = Result<(), Lost>>) -> Result<(), Lost> {

@@ -5,6 +5,10 @@
 //! not confirmed a message for, and one for messages larger than any it has confirmed. Who may not publish, or publishes
 //! what is too large, harms nobody else.
 
+mod answers;
+mod declare;
+mod lane;
+
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -14,25 +18,18 @@ use futures::lock::Mutex;
 use futures::pin_mut;
 use whimbrel_sdk::{Failure, Message, timer};
 
-use crate::bell::Bell;
+use self::lane::{Book, Id, Lane, Sent, WAYS, Way};
 use crate::call::Call;
-use crate::channel::{Channel, Event};
+use crate::channel::Channel;
 use crate::config::Settings;
-use crate::confirms::Confirms;
-use crate::failure::{Lost, is_missing, is_refused, names_exchange, of_closed, size_limit};
+use crate::failure::Lost;
 use crate::health::Health;
 use crate::live::Live;
 use crate::message::{Outgoing, outgoing, own_id};
-use crate::protocol::{Declare, FRAME_MIN_BYTES, MESSAGE_MAX_BYTES, Publish, Request, publish};
+use crate::protocol::{FRAME_MIN_BYTES, MESSAGE_MAX_BYTES, Publish, Request, publish};
 use crate::signal::Signal;
 use crate::topics::{Topic, Topics};
 use crate::wire::Wire;
-
-/// Messages of one channel that may wait for their confirmation, about: one call may go beyond.
-const UNCONFIRMED_MAX: usize = 4096;
-
-/// How often it is looked for calls whose time is over.
-const EXPIRE_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a write may go on once it was answered.
 const WRITE_WAIT: Duration = Duration::from_secs(1);
@@ -42,52 +39,6 @@ const SIZE_PROVEN_BYTES: usize = 64 << 10;
 
 /// One result for each message.
 pub(crate) type Results = Vec<Result<(), Failure>>;
-
-/// A message that was sent.
-#[derive(Debug)]
-struct Sent {
-    call: Rc<Call>,
-    index: usize,
-    topic: Rc<Topic>,
-    id: Id,
-    bytes: usize,
-    /// No queue took it.
-    returned: bool,
-}
-
-/// Which channel a message goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// What the broker has taken before.
-    Proven,
-    /// A topic it has not.
-    NewTopic,
-    /// A size it has not.
-    NewSize,
-}
-
-const WAYS: [Way; 3] = [Way::Proven, Way::NewTopic, Way::NewSize];
-
-/// What the message is called. Ids that we give are made from a number when they are needed.
-#[derive(Debug, PartialEq, Eq)]
-enum Id {
-    Ours(u64),
-    Given(String),
-}
-
-/// A channel to publish on.
-#[derive(Debug)]
-struct Lane {
-    channel: Rc<Channel>,
-    serial: u64,
-    book: Rc<Book>,
-}
-
-#[derive(Debug, Default)]
-struct Book {
-    confirms: RefCell<Confirms<Sent>>,
-    room: Bell,
-}
 
 /// A message that waits to be sent.
 #[derive(Debug)]
@@ -272,66 +223,6 @@ impl Publisher {
         }
     }
 
-    async fn declare_all(&self, live: &Rc<Live>, call: &Call, letters: &mut Vec<Letter>) -> Result<(), Failure> {
-        let mut refused: Vec<(Rc<Topic>, Failure)> = Vec::new();
-        for at in 0..letters.len() {
-            let topic = Rc::clone(&letters[at].topic);
-            let known = |(known, _): &(Rc<Topic>, Failure)| Rc::ptr_eq(known, &topic);
-            if topic.declared.get() == live.serial || refused.iter().any(known) {
-                continue;
-            }
-            let over = || Failure::Transient(format!("topic {:?}: its exchange was not declared in time", topic.name));
-            match in_time(call.until, self.declare(live, &topic)).await.ok_or_else(over)? {
-                Ok(()) => {}
-                // Another try, on another connection.
-                Err(_) if live.is_ended() => return Ok(()),
-                Err(failure) => refused.push((topic, failure)),
-            }
-        }
-        for (topic, failure) in refused {
-            letters.retain(|letter| {
-                let refused = Rc::ptr_eq(&letter.topic, &topic);
-                if refused {
-                    call.settle(letter.index, Err(failure.clone()));
-                }
-                !refused
-            });
-        }
-        Ok(())
-    }
-
-    async fn declare(&self, live: &Rc<Live>, topic: &Topic) -> Result<(), Failure> {
-        let mut channel = self.declaring.lock().await;
-        if topic.declared.get() == live.serial {
-            return Ok(());
-        }
-        if let Some(failure) = topic.refused(timer::now()) {
-            return Err(failure);
-        }
-        let what = format!("topic {:?}", topic.name);
-        let usable = channel.take().filter(|channel| channel.live().is_ok_and(|other| Rc::ptr_eq(&other, live)));
-        let usable = match usable {
-            Some(usable) => usable,
-            None => live.open(Box::new(|_| ())).await.map_err(|lost| lost.failure(&what))?,
-        };
-        let declared = &self.settings.declared;
-        let declare = Declare { durable: declared.durable, auto_delete: declared.auto_delete };
-        let request = Request::Exchange { name: &topic.name, kind: declared.exchange_kind, declare };
-        let answer = usable.call(request).await;
-        match answer {
-            Ok(()) => topic.declared.set(live.serial),
-            Err(lost) => {
-                let failure = lost.failure(&what);
-                if matches!(lost, Lost::Closed(_)) {
-                    topic.refuse(timer::now(), failure.clone());
-                }
-                return Err(failure);
-            }
-        }
-        *channel = Some(usable);
-        Ok(())
-    }
-
     /// A channel; opens it.
     async fn lane(self: &Rc<Self>, live: &Rc<Live>, way: Way, until: Instant) -> Result<Rc<Lane>, Failure> {
         let opening = async {
@@ -359,130 +250,6 @@ impl Publisher {
         let channel = live.open(Box::new(listener)).await?;
         channel.call(Request::ConfirmSelect).await?;
         Ok(Rc::new(Lane { channel, serial: live.serial, book }))
-    }
-
-    fn hear(&self, book: &Book, event: Event) {
-        match event {
-            Event::Confirmed { tag, multiple, ok } => {
-                let answered = book.confirms.borrow_mut().take(tag, multiple);
-                for sent in answered {
-                    self.size_proven.set(self.size_proven.get().max(sent.bytes));
-                    sent.answered(ok);
-                }
-            }
-            Event::Returned { exchange, content, .. } => {
-                let id = content.properties.message_id.unwrap_or_default();
-                self.returned(book, &exchange, &id);
-            }
-            Event::Lost(lost) => {
-                let left = book.confirms.borrow_mut().take_all();
-                left.into_iter().for_each(|sent| self.lost(sent, &lost));
-            }
-            Event::Delivered { .. } | Event::Cancelled => {}
-        }
-        book.room.ring();
-    }
-
-    /// No queue took a message.
-    fn returned(&self, book: &Book, exchange: &str, id: &str) {
-        if self.settings.allow_unroutable {
-            let topic = self.topics.get(exchange);
-            if !topic.is_warned(self.wire.about_now()) {
-                topic.warn(self.wire.about_now());
-                self.health.data_loss(format!(
-                    "topic {exchange:?} has no queue that takes what is published to it: such messages are gone \
-                     (metadata allowUnroutable: false makes that an error)"
-                ));
-            }
-            return;
-        }
-        let is_it = |sent: &&mut Sent| match &sent.id {
-            Id::Given(given) => given == id,
-            Id::Ours(number) => own_id(&self.nonce, *number) == id,
-        };
-        book.confirms.borrow_mut().iter_mut().filter(is_it).for_each(|sent| sent.returned = true);
-    }
-
-    /// The channel is gone, and nobody will ever know whether the message was stored.
-    fn lost(&self, sent: Sent, lost: &Lost) {
-        let Sent { call, index, topic, bytes, .. } = sent;
-        let unknown = Failure::Unknown(format!("sent to RabbitMQ, but not confirmed: {}", lost.why()));
-        let failure = match lost {
-            Lost::Closed(closed) if names_exchange(closed, &topic.name) && is_refused(closed) => {
-                let failure = of_closed(closed, &format!("topic {:?}", topic.name));
-                topic.refuse(timer::now(), failure.clone());
-                failure
-            }
-            Lost::Closed(closed) if names_exchange(closed, &topic.name) && is_missing(closed) => {
-                topic.forget();
-                unknown
-            }
-            Lost::Closed(closed) => match size_limit(closed) {
-                Some(max) if bytes > max => {
-                    self.size_max.set(max);
-                    too_large(bytes, max)
-                }
-                _ => unknown,
-            },
-            Lost::Broken(_) => unknown,
-        };
-        call.settle(index, Err(failure));
-    }
-
-    fn watch(&self, call: &Rc<Call>) {
-        let mut calls = self.calls.borrow_mut();
-        calls.push(Rc::downgrade(call));
-        if calls.len() == 1 {
-            self.calling.raise();
-        }
-    }
-
-    /// Gives up on calls whose time is over, for as long as anybody publishes.
-    pub(crate) async fn expire(this: Weak<Self>) {
-        loop {
-            let Some(publisher) = this.upgrade() else { return };
-            if publisher.calls.borrow().is_empty() {
-                publisher.calling.wait().await;
-            }
-            drop(publisher);
-            timer::sleep(EXPIRE_EVERY).await;
-            let Some(publisher) = this.upgrade() else { return };
-            let now = timer::now();
-            publisher.calls.borrow_mut().retain(|call| call.upgrade().is_some_and(|call| call.is_pending(now)));
-        }
-    }
-
-    /// Ends [`expire`](Self::expire).
-    pub(crate) fn close(&self) {
-        self.calling.raise();
-    }
-}
-
-impl Lane {
-    async fn room(&self) {
-        while self.book.confirms.borrow().span() >= UNCONFIRMED_MAX && self.channel.is_open() {
-            self.book.room.wait().await;
-        }
-    }
-}
-
-impl Sent {
-    fn answered(self, ok: bool) {
-        let Self { call, index, topic, returned, .. } = self;
-        let name = &topic.name;
-        let result = match (ok, returned) {
-            (true, false) => Ok(()),
-            (true, true) => Err(Failure::Transient(format!(
-                "no-queue: topic {name:?} has no queue that takes this message, and nobody would get it \
-                 (metadata allowUnroutable: true takes that for a success)"
-            ))),
-            (false, _) => Err(Failure::Throttled((
-                format!("RabbitMQ refuses messages for topic {name:?}: one of its queues is full, or cannot write"),
-                0,
-            ))),
-        };
-        topic.proven.set(true);
-        call.settle(index, result);
     }
 }
 

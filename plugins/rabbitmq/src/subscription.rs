@@ -71,6 +71,8 @@ pub(crate) struct Sub {
     /// How many channels it has had: only the last one counts.
     pub(crate) serial: Cell<u64>,
     pub(crate) consumer: Cell<Consumer>,
+    /// How many consumers there were.
+    pub(crate) consumers: Cell<u64>,
     /// The broker has ended the consumer.
     pub(crate) cancelled: Cell<bool>,
     pub(crate) lost: RefCell<Option<Lost>>,
@@ -98,6 +100,7 @@ impl Sub {
             channel: RefCell::default(),
             serial: Cell::new(0),
             consumer: Cell::new(Consumer::Absent),
+            consumers: Cell::new(0),
             cancelled: Cell::new(false),
             lost: RefCell::default(),
             wake: Signal::default(),
@@ -261,7 +264,10 @@ impl Sub {
             let sent = {
                 let sending = sink.send(list);
                 pin_mut!(sending);
-                select(ended.as_mut(), sending).await.map_left()
+                match select(ended.as_mut(), sending).await {
+                    Either::Left(_) => None,
+                    Either::Right((taken, _)) => Some(taken.is_ok()),
+                }
             };
             self.wire.gate.remove(bytes);
             match sent {
@@ -277,20 +283,6 @@ impl Sub {
         let failure = self.failure.take();
         if let Some(failure) = failure {
             sink.end(failure).await;
-        }
-    }
-}
-
-/// Which of two came first: the end (none), or whether the host has taken a list.
-trait Sent {
-    fn map_left(self) -> Option<bool>;
-}
-
-impl<A, B, C, D> Sent for Either<(A, B), (Result<(), C>, D)> {
-    fn map_left(self) -> Option<bool> {
-        match self {
-            Self::Left(_) => None,
-            Self::Right((result, _)) => Some(result.is_ok()),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::harness::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 use whimbrel_sdk::{Adapter, Failure, SettleFailure, Status, Verdict};
@@ -66,18 +67,20 @@ fn a_swallowed_confirm_is_unknown() {
         let bus = Bus::open(&url(proxy.port), &[]).await;
         let topic = topic("confirm");
         let queue = client.listen(&topic).await;
-        bus.publish(&topic, b"1").await.unwrap();
+        for number in [b"0", b"1"] {
+            bus.publish(&topic, number).await.unwrap();
+        }
         proxy.mute(true);
         let publishing = bus.publish(&topic, b"2");
         let cutting = async {
-            until("the broker has it", async || client.ready(&queue).await == Some(2)).await;
+            until("the broker has it", async || client.ready(&queue).await == Some(3)).await;
             proxy.cut();
             proxy.mute(false);
         };
         let (result, ()) = tokio::join!(publishing, cutting);
         assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}");
         bus.publish(&topic, b"3").await.unwrap();
-        assert_eq!(client.drain(&queue).await, [b"1", b"2", b"3"]);
+        assert_eq!(client.drain(&queue).await, [b"0", b"1", b"2", b"3"]);
     });
 }
 
@@ -236,15 +239,20 @@ async fn nothing_is_lost(broker: &Broker, url: &str, kind: &str, faults: u32, fa
 #[test]
 fn nothing_is_lost_when_the_broker_is_killed_or_restarted() {
     run(async {
-        let broker = Rc::new(Broker::start(&[]));
+        let broker = Arc::new(Broker::start(&[]));
         for kind in TYPES {
             nothing_is_lost(&broker, &broker.url(), kind, 2, async |round| {
-                if round % 2 == 0 {
-                    broker.kill()
-                } else {
-                    broker.stop()
-                }
-                broker.restart();
+                // Not on this thread: what is in flight must be so when it happens.
+                let broker = Arc::clone(&broker);
+                let fault = move || {
+                    if round % 2 == 0 {
+                        broker.kill()
+                    } else {
+                        broker.stop()
+                    }
+                    broker.restart();
+                };
+                tokio::task::spawn_blocking(fault).await.unwrap();
             })
             .await;
         }
