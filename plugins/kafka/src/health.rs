@@ -23,7 +23,13 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new(status: StatusSink) -> Self {
-        Self { status, begun: Cell::new(false), ready: Cell::new(false), told: RefCell::default(), troubles: RefCell::default() }
+        Self {
+            status,
+            begun: Cell::new(false),
+            ready: Cell::new(false),
+            told: RefCell::default(),
+            troubles: RefCell::default(),
+        }
     }
 
     /// One broker could not be reached, or was lost. Logged when it is news.

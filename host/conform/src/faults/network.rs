@@ -55,7 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "S4",
         title: "never answers success for a confirm that was lost",
-        expects: "the broker stores a publish, its answers are thrown away and the connection is cut: the publish answers \
+        expects: "the broker stores a publish, its answers are thrown away and it is out of reach: the publish answers \
                   `unknown`, never success, and not `transient` (the message is stored); published again it has \
                   as many copies as it was tried, at most",
         cause: "success answered when the request was written, or a cut that is mistaken for an answer",
@@ -152,8 +152,8 @@ async fn lost_confirms(rig: &Rig) -> Tested {
     Ok(Finding::Passed)
 }
 
-/// Publishes with every answer thrown away, cuts once the messages are stored, and judges what the publisher is told. How
-/// many were stored.
+/// Publishes with every answer thrown away, cuts once the messages are stored and lets nobody connect, and judges what the
+/// publisher is told. How many were stored.
 async fn lose_confirm(
     load: &Load<'_>,
     instance: &Instance,
@@ -165,11 +165,13 @@ async fn lose_confirm(
     let cutting = async {
         let stored = stored(load, proxy, requests, sheets).await;
         load.ledger.fault("confirm lost");
-        proxy.set(Mode::Pass);
-        proxy.cut_all(Cut::Reset);
+        // Until the publisher has its answer: who numbers its messages may ask again over a new connection, and be told in
+        // truth that they are stored.
+        proxy.set(Mode::Refuse);
         stored
     };
     let (stored, answers) = tokio::join!(cutting, load.publish_once(instance, sheets));
+    proxy.set(Mode::Pass);
     let stored = stored?;
     let of = |sheet: &Sheet| stored.as_ref().map(|stored| stored.contains(&sheet.n));
     for (sheet, answer) in sheets.iter().zip(answers) {

@@ -115,7 +115,15 @@ impl Cluster {
     pub(crate) fn new(settings: Rc<Settings>, health: Rc<Health>) -> Rc<Self> {
         let slots = Slots::new(Rc::clone(&settings), Rc::clone(&health));
         let map = RefCell::default();
-        Rc::new(Self { settings, health, slots, map, asking: RefCell::default(), creating: Default::default(), closing: Cell::new(false) })
+        Rc::new(Self {
+            settings,
+            health,
+            slots,
+            map,
+            asking: RefCell::default(),
+            creating: Default::default(),
+            closing: Cell::new(false),
+        })
     }
 
     /// What the resource says.
