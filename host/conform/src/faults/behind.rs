@@ -13,6 +13,9 @@ const PROBE_BYTES: usize = 4096;
 /// How long publishing them may take.
 const PROBE_WAIT: Duration = Duration::from_secs(20);
 
+/// How long a confirmed publish may take to be seen in the proxy.
+const THROUGH_WAIT: Duration = Duration::from_secs(3);
+
 /// An instance that reaches the broker through the proxy and no other way: what is broken where nobody goes proves nothing.
 pub(super) async fn behind(rig: &Rig, proxy: &Proxy) -> Result<Instance, Wrong> {
     let instance = rig.instance_at("one", proxy.address()).await?;
@@ -29,7 +32,9 @@ pub(super) async fn behind(rig: &Rig, proxy: &Proxy) -> Result<Instance, Wrong> 
     if published.await.is_err() {
         return Err(Wrong::of("D4", format!("a publish through the proxy was answered: {last}")));
     }
-    if proxy.counts().request_bytes - before < PROBE_BYTES as u64 {
+    // Whoever confirms before the broker may not even have written yet.
+    let through = || proxy.counts().request_bytes - before >= PROBE_BYTES as u64;
+    if until_within(THROUGH_WAIT, "", async || through().then_some(())).await.is_err() {
         return Err(Wrong::new(
             "the adapter was given the proxy's address and publishes past it: if the broker tells its clients to come \
              elsewhere, it must tell them to come to the proxy, and the profile must say where that is (proxyListen)",
