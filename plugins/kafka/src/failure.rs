@@ -6,16 +6,7 @@ use whimbrel_sdk::Failure;
 use crate::cluster::CallError;
 
 impl CallError {
-    /// The same, as the host knows it, for a request that changes something at the broker.
-    pub(crate) fn failure(self) -> Failure {
-        match self {
-            Self::Unsent(why) => Failure::Transient(format!("not sent to Kafka: {why}")),
-            Self::Unanswered(why) => Failure::Unknown(format!("sent to Kafka, but not answered: {why}")),
-            Self::Failure(failure) => failure,
-        }
-    }
-
-    /// The same for a request that only asks: it may be asked again whatever became of it.
+    /// The same, as the host knows it, for a request that only asks: it may be asked again whatever became of it.
     pub(crate) fn harmless(self) -> Failure {
         match self {
             Self::Unsent(why) | Self::Unanswered(why) => Failure::Transient(format!("no answer from Kafka: {why}")),

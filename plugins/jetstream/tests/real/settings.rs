@@ -216,8 +216,8 @@ fn a_dead_server_is_named_in_time_and_does_not_fill_the_log() {
         assert!(matches!(&result[..], [Err(Failure::Transient(why))] if why.contains(&port.to_string())), "{result:?}");
         // The first try, and the first failure; later ones fail for the same reason.
         let mut told = 0;
-        let mut news = bus.news.borrow_mut();
-        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut *news)).await {
+        let mut news = bus.news.into_inner();
+        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut news)).await {
             told += 1;
         }
         assert_eq!(told, 2);

@@ -128,9 +128,9 @@ impl Greeting {
             let is_512 = sasl.mechanism == Mechanism::ScramSha512;
             let (mut scram, first) = Scram::begin(is_512, username, password);
             let server_first = said(&self.present(versions, first).await?)?;
-            let last = scram.answer(&server_first).map_err(refused)?;
+            let last = scram.answer(&server_first).map_err(|why| refused(&why))?;
             let answer = self.present(versions, last).await?;
-            scram.check(&said(&answer)?).map_err(refused)?;
+            scram.check(&said(&answer)?).map_err(|why| refused(&why))?;
             answer
         };
         Ok(u64::try_from(answer.session_lifetime_ms).ok().filter(|millis| *millis > 0).map(Duration::from_millis))
@@ -141,7 +141,7 @@ impl Greeting {
         self.ask::<SaslAuthenticateRequest>(versions, &request, |answer| match error(answer.error_code) {
             None => Ok(answer),
             Some(ResponseError::SaslAuthenticationFailed) => {
-                Err(refused(answer.error_message.as_deref().unwrap_or("the credentials are wrong").to_owned()))
+                Err(refused(answer.error_message.as_deref().unwrap_or("the credentials are wrong")))
             }
             Some(other) => Err(Failure::Transient(format!("authentication: {other}"))),
         })
@@ -163,7 +163,7 @@ impl Greeting {
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Failure> {
         self.asked += 1;
         let bytes = frame::encode(request, version, self.asked, &self.client_id).map_err(Failure::Permanent)?;
-        self.writer.write_all(bytes).await.map_err(broken)?;
+        self.writer.write_all(bytes).await.map_err(|error| broken(&error))?;
         loop {
             // Whoever says such things is no Kafka, and will not become one.
             if let Some(answer) =
@@ -173,12 +173,12 @@ impl Greeting {
                 let other = || Failure::Transient("what answers there does not speak Kafka's protocol".to_owned());
                 return if ours { Ok(answer) } else { Err(other()) };
             }
-            self.reader.read(self.frames.room()).await.map_err(broken)?;
+            self.reader.read(self.frames.room()).await.map_err(|error| broken(&error))?;
         }
     }
 }
 
-fn broken(error: NetError) -> Failure {
+fn broken(error: &NetError) -> Failure {
     Failure::Transient(format!(
         "{error}, before it said who it is: is it Kafka, and do TLS and authType fit the listener?"
     ))
@@ -215,6 +215,6 @@ fn said(answer: &SaslAuthenticateResponse) -> Result<String, Failure> {
     text.map_err(|_| Failure::Transient("the broker's SCRAM message is no text".to_owned()))
 }
 
-fn refused(why: String) -> Failure {
+fn refused(why: &str) -> Failure {
     Failure::Unauthorized(format!("metadata saslUsername, saslPassword: the broker does not accept them: {why}"))
 }

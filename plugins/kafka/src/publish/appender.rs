@@ -107,15 +107,19 @@ impl Appender {
         while !(self.queue.borrow().is_empty() && window.flights.is_empty()) {
             let trouble = self.serve(producer, &mut window, &mut backoff).await;
             let back = window.take_back();
-            let mut queue = self.queue.borrow_mut();
-            back.into_iter().rev().for_each(|message| queue.push_front(message));
-            queue.retain(|message| !message.is_given_up());
-            drop(queue);
+            self.put_back(back);
             if let Some(why) = trouble.filter(|why| !why.is_empty()) {
                 self.pause(&window, &why, &mut backoff).await;
             }
         }
         self.window.replace(Some(window));
+    }
+
+    /// What was on its way goes before what waits; what nobody waits for any more goes away.
+    fn put_back(&self, back: Vec<Pending>) {
+        let mut queue = self.queue.borrow_mut();
+        back.into_iter().rev().for_each(|message| queue.push_front(message));
+        queue.retain(|message| !message.is_given_up());
     }
 
     /// The first time, the brokers must know us.

@@ -41,11 +41,14 @@ const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// What a record and its batch take besides the message, for a message with a few headers.
 const OVERHEAD_BYTES: usize = 128;
 
+/// Those that write, by topic and partition.
+type Appenders = HashMap<(Rc<str>, i32), Rc<Appender>>;
+
 /// See the module.
 pub(crate) struct Producer {
     pub(crate) cluster: Rc<Cluster>,
     pub(crate) identity: Identity,
-    appenders: RefCell<HashMap<(Rc<str>, i32), Rc<Appender>>>,
+    appenders: RefCell<Appenders>,
     /// Messages of topics that are not known yet.
     waiting: RefCell<HashMap<Rc<str>, Vec<Addressed>>>,
     /// Those that wait for their messages.

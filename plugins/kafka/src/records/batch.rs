@@ -214,7 +214,7 @@ pub(crate) fn read(mut bytes: Bytes, from_offset: i64) -> Result<Fetched, String
     let mut fetched = Fetched { records: Vec::new(), next_offset: from_offset };
     let mut sound = 0;
     while let Some(batch) = next_batch(&mut bytes) {
-        match read_batch(batch, from_offset, &mut fetched.records) {
+        match read_batch(&batch, from_offset, &mut fetched.records) {
             Ok(next_offset) => fetched.next_offset = fetched.next_offset.max(next_offset),
             Err(_) if sound > 0 => break,
             Err(why) => return Err(why),
@@ -232,7 +232,7 @@ fn next_batch(bytes: &mut Bytes) -> Option<Bytes> {
 }
 
 /// Reads one batch, and returns the offset behind it.
-fn read_batch(batch: Bytes, from_offset: i64, records: &mut Vec<Record>) -> Result<i64, String> {
+fn read_batch(batch: &Bytes, from_offset: i64, records: &mut Vec<Record>) -> Result<i64, String> {
     match batch.get(MAGIC_AT) {
         Some(&MAGIC) if batch.len() >= RECORDS_AT => {}
         Some(magic) if *magic < MAGIC => {

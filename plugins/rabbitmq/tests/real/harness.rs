@@ -285,7 +285,7 @@ impl Bus {
         let (sink, lists, ended) = DeliverySink::channel();
         let subscribing = self.rabbitmq.subscribe(topic.to_owned(), "app".to_owned(), options, sink);
         let subscription = tokio::time::timeout(SOON, subscribing).await.expect("subscribe hangs")?;
-        Ok(Inbox { subscription, lists: RefCell::new(lists), ended, waiting: RefCell::default() })
+        Ok(Inbox { subscription, lists: RefCell::new(lists), _ended: ended, waiting: RefCell::default() })
     }
 
     /// Waits for news of a kind.
@@ -320,7 +320,7 @@ pub(crate) fn pairs(metadata: &[(&str, &str)]) -> Vec<(String, String)> {
 pub(crate) struct Inbox {
     pub(crate) subscription: RabbitmqSubscription,
     lists: RefCell<mpsc::Receiver<Vec<Delivery>>>,
-    pub(crate) ended: oneshot::Receiver<Failure>,
+    _ended: oneshot::Receiver<Failure>,
     waiting: RefCell<std::collections::VecDeque<Delivery>>,
 }
 
