@@ -101,9 +101,8 @@ impl<T: Send> HostSocketWithStore<T> for HasSelf<State> {
         socket: Resource<Socket>,
         max_bytes: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, NetError>> {
-        let taken = store.with(|mut access| {
-            wasmtime::error::Ok(access.get().table.get_mut(&socket)?.connection.take())
-        })?;
+        let taken =
+            store.with(|mut access| wasmtime::error::Ok(access.get().table.get_mut(&socket)?.connection.take()))?;
         let mut connection = match taken {
             Some(Connection::Plain(stream)) => stream,
             other => {

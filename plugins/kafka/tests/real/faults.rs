@@ -26,7 +26,7 @@ fn what_a_dead_member_held_comes_to_another_and_what_it_acknowledged_does_not() 
         // Of each partition the first ones: of what is acknowledged beyond a hole the broker may not know yet.
         let mut open = BTreeSet::new();
         for delivery in &taken {
-            if number(delivery) % 2 == 0 && open.insert(metadata(delivery, "__partition").to_owned()) {
+            if number(delivery).is_multiple_of(2) && open.insert(metadata(delivery, "__partition").to_owned()) {
                 continue;
             }
         }
@@ -191,11 +191,10 @@ fn many_kills_lose_nothing() {
                     // It dies with messages in hand, acknowledged or not.
                     let until = Instant::now() + Duration::from_millis(700);
                     while Instant::now() < until {
-                        if let Some(delivery) = inbox.within(Duration::from_millis(100)).await {
-                            if number(&delivery) % 2 == 0 {
+                        if let Some(delivery) = inbox.within(Duration::from_millis(100)).await
+                            && number(&delivery).is_multiple_of(2) {
                                 break;
                             }
-                        }
                     }
                 });
             }

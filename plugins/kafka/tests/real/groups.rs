@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::channel;
 use whimbrel_sdk::{Delivery, SettleFailure, Verdict};
 
 /// Takes and acknowledges, and writes down what it had, until it is told to end.
@@ -204,7 +204,7 @@ fn a_message_that_is_retried_does_not_hold_up_the_group() {
         one.publish_keyed("orders", 0..100, 50).await;
         for delivery in first.take(100).await {
             let long = Verdict::Retry(nanos(Duration::from_secs(3600)));
-            let verdict = if number(&delivery) % 10 == 0 { long } else { Verdict::Ack };
+            let verdict = if number(&delivery).is_multiple_of(10) { long } else { Verdict::Ack };
             first.settle(delivery.token, verdict).await.unwrap();
         }
         let since = Instant::now();
@@ -252,7 +252,7 @@ fn what_a_member_holds_too_long_is_given_up_and_its_tokens_are_stale() {
 /// Reads on what the other client says, in the background. What it got.
 fn listen(foreigner: &mut Foreigner) -> Rc<RefCell<BTreeSet<u32>>> {
     let got: Rc<RefCell<BTreeSet<u32>>> = Rc::default();
-    let (seen, mut lines) = (Rc::clone(&got), std::mem::replace(&mut foreigner.lines, unbounded_channel().1));
+    let (seen, mut lines) = (Rc::clone(&got), std::mem::replace(&mut foreigner.lines, channel(1).1));
     tokio::task::spawn_local(async move {
         while let Some(line) = lines.recv().await {
             if let Some(number) = line.strip_prefix("got ") {

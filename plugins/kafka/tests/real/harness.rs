@@ -156,11 +156,6 @@ impl Server {
         self.internal.clone()
     }
 
-    /// Where one of its nodes is, from 1.
-    pub(crate) fn node(&self, number: usize) -> &str {
-        &self.addresses[number - 1]
-    }
-
     async fn command(&self, words: &[&str], input: String) -> String {
         let folder = self.folder.to_str().unwrap().to_owned();
         let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -209,8 +204,8 @@ impl Server {
     }
 
     /// Writes messages through an independent client, laid out as Dapr's component does.
-    pub(crate) async fn write(&self, topic: &str, messages: &[(&[u8], &[(&str, &str)])]) {
-        let line = |(data, metadata): &(&[u8], &[(&str, &str)])| {
+    pub(crate) async fn write(&self, topic: &str, messages: &[Foreign<'_>]) {
+        let line = |(data, metadata): &Foreign<'_>| {
             let metadata: serde_json::Map<String, Value> =
                 metadata.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
             serde_json::json!({ "data": BASE64.encode(data), "metadata": metadata }).to_string()
@@ -338,7 +333,7 @@ impl Bus {
         let (sink, lists, ended) = DeliverySink::channel();
         let subscription = self.kafka.subscribe(real(topic), real(group), options, sink).await?;
         let subscription = RefCell::new(Some(Rc::new(subscription)));
-        Ok(Inbox { subscription, lists: RefCell::new(lists), ended, waiting: RefCell::default() })
+        Ok(Inbox { subscription, lists: RefCell::new(lists), _ended: _ended: ended, waiting: RefCell::default() })
     }
 
     /// Waits for news of a kind.
@@ -365,21 +360,21 @@ pub(crate) fn message(topic: &str, data: &[u8]) -> Message {
     Message { topic: real(topic), key: None, data: data.to_vec(), metadata: Vec::new() }
 }
 
+/// A message as an independent client writes it: its bytes and its metadata.
+pub(crate) type Foreign<'a> = (&'a [u8], &'a [(&'a str, &'a str)]);
+
 /// The host's end of a subscription.
 pub(crate) struct Inbox {
     subscription: RefCell<Option<Rc<KafkaSubscription>>>,
     lists: RefCell<mpsc::Receiver<Vec<Delivery>>>,
-    pub(crate) ended: oneshot::Receiver<Failure>,
+    _ended: oneshot::Receiver<Failure>,
     waiting: RefCell<std::collections::VecDeque<Delivery>>,
 }
 
 impl Inbox {
     /// All deliveries that have come; waits for one.
     pub(crate) async fn list(&self) -> Vec<Delivery> {
-        let first = match self.waiting.borrow_mut().pop_front() {
-            Some(delivery) => Some(delivery),
-            None => None,
-        };
+        let first = self.waiting.borrow_mut().pop_front();
         let first = match first {
             Some(delivery) => delivery,
             None => self.wait_for_ever().await,
@@ -431,13 +426,6 @@ impl Inbox {
 
     pub(crate) async fn is_quiet(&self) -> bool {
         self.within(A_WHILE).await.is_none()
-    }
-
-    /// Whether the stream has ended.
-    pub(crate) async fn has_ended(&self) -> bool {
-        self.waiting.borrow_mut().clear();
-        let ending = async { while self.next_list().await.is_some() {} };
-        tokio::time::timeout(SOON, ending).await.is_ok()
     }
 
     fn live(&self) -> Rc<KafkaSubscription> {
@@ -522,7 +510,8 @@ impl Proxy {
     pub(crate) fn start(listener: tokio::net::TcpListener, server: String) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let connections: Rc<RefCell<Vec<JoinHandle<()>>>> = Rc::default();
-        let (refuses, mute, accepted): (Rc<Cell<bool>>, Rc<Cell<bool>>, Rc<Cell<u32>>) = Default::default();
+        let (refuses, mute) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let accepted = Rc::new(Cell::new(0));
         let (kept, refusing, muted, count) =
             (Rc::clone(&connections), Rc::clone(&refuses), Rc::clone(&mute), Rc::clone(&accepted));
         let listener = tokio::task::spawn_local(async move {

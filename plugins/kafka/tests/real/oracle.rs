@@ -3,7 +3,7 @@
 use super::harness::{Server, real};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 
 fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(super::harness::python());
@@ -106,11 +106,14 @@ for t in range(int(count)):
     say(script, &[&server.host(), &real(topic), &count.to_string()]);
 }
 
+/// Lines that nobody has read yet; then it waits.
+const LINES_MAX: usize = 10_000;
+
 /// A member of a group that is not ours. It tells what it gets, and then commits it.
 pub(crate) struct Foreigner {
     process: Child,
     /// What it says, line by line, to its end.
-    pub(crate) lines: UnboundedReceiver<String>,
+    pub(crate) lines: Receiver<String>,
 }
 
 impl Foreigner {
@@ -135,10 +138,10 @@ while True:
         let mut command = python(script, &[&host, &topic, &group, strategy]);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let (sender, lines) = unbounded_channel();
+        let (sender, lines) = channel(LINES_MAX);
         std::thread::spawn(move || {
             for line in output.lines() {
-                sender.send(line.unwrap()).ok();
+                sender.blocking_send(line.unwrap()).ok();
             }
         });
         Self { process, lines }
