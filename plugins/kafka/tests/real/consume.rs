@@ -145,7 +145,8 @@ fn the_next_subscription_gets_what_is_unsettled_and_nothing_else() {
         let bus = Bus::open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 200).await;
         bus.publish_numbers("orders", 0..200).await;
-        let (kept, acked): (Vec<_>, Vec<_>) = inbox.take(200).await.into_iter().partition(|one| number(one).is_multiple_of(3));
+        let (kept, acked): (Vec<_>, Vec<_>) =
+            inbox.take(200).await.into_iter().partition(|one| number(one).is_multiple_of(3));
         assert!(inbox.ack_all(&acked).await.iter().all(Result::is_ok));
         let since = Instant::now();
         inbox.subscription_stop().await;

@@ -192,9 +192,10 @@ fn many_kills_lose_nothing() {
                     let until = Instant::now() + Duration::from_millis(700);
                     while Instant::now() < until {
                         if let Some(delivery) = inbox.within(Duration::from_millis(100)).await
-                            && number(&delivery).is_multiple_of(2) {
-                                break;
-                            }
+                            && number(&delivery).is_multiple_of(2)
+                        {
+                            break;
+                        }
                     }
                 });
             }

@@ -333,7 +333,7 @@ impl Bus {
         let (sink, lists, ended) = DeliverySink::channel();
         let subscription = self.kafka.subscribe(real(topic), real(group), options, sink).await?;
         let subscription = RefCell::new(Some(Rc::new(subscription)));
-        Ok(Inbox { subscription, lists: RefCell::new(lists), _ended: _ended: ended, waiting: RefCell::default() })
+        Ok(Inbox { subscription, lists: RefCell::new(lists), _ended: ended, waiting: RefCell::default() })
     }
 
     /// Waits for news of a kind.
