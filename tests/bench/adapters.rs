@@ -186,7 +186,7 @@ pub fn child(arguments: &[String]) {
             "publish" => place.publish(side, publishers, batch, 1).await,
             "bulk" => place.publish(side, publishers, batch, BULK_MESSAGES).await,
             "drain" => place.drain(side).await,
-            _ => place.hop(side).await,
+            _ => Box::pin(place.hop(side)).await,
         }
     }));
     println!("{} {} {} {}", figures.cpu, figures.per_second, figures.p50, figures.p99);
@@ -206,7 +206,7 @@ impl Place<'_> {
     async fn publisher(&self, side: &str, batch: usize) -> (Publisher, Option<Loader>) {
         let properties = self.kind.properties(self.address);
         match side {
-            "crate" => (Publisher::Client(Client::connect(self.kind, self.address).await), None),
+            "crate" => (Publisher::Client(Box::new(Client::connect(self.kind, self.address).await)), None),
             "native" => {
                 let (broker, queue) = Broker::new(Arc::new(sandbox::component()));
                 match self.kind {

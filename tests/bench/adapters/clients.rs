@@ -8,7 +8,8 @@ mod redis;
 
 use bytes::Bytes;
 
-use super::Kind;
+use super::consume::{CREDIT, GROUP};
+use super::{Kind, Place};
 
 /// A connected client that publishes.
 pub enum Client {
@@ -45,21 +46,14 @@ impl Client {
 }
 
 /// Takes and acknowledges messages for as long as `seen` wants more.
-pub async fn consume(
-    kind: Kind,
-    address: &str,
-    topic: &str,
-    group: &str,
-    credit: u32,
-    ready: impl FnOnce(),
-    seen: impl FnMut(&[u8]) -> bool,
-) {
-    match kind {
-        Kind::Redis => redis::consume(address, topic, group, credit, ready, seen).await,
-        Kind::Jetstream => nats::consume(address, topic, group, credit, ready, seen).await,
-        Kind::Rabbitmq => rabbitmq::consume(address, topic, group, credit, ready, seen).await,
+pub async fn consume(place: &Place<'_>, ready: impl FnOnce(), seen: impl FnMut(&[u8]) -> bool) {
+    let Place { address, topic, .. } = *place;
+    match place.kind {
+        Kind::Redis => redis::consume(address, topic, GROUP, CREDIT, ready, seen).await,
+        Kind::Jetstream => nats::consume(address, topic, GROUP, CREDIT, ready, seen).await,
+        Kind::Rabbitmq => rabbitmq::consume(address, topic, GROUP, CREDIT, ready, seen).await,
         #[cfg(feature = "rdkafka")]
-        Kind::Kafka => kafka::consume(address, topic, group, ready, seen).await,
+        Kind::Kafka => kafka::consume(address, topic, GROUP, ready, seen).await,
         #[cfg(not(feature = "rdkafka"))]
         Kind::Kafka => panic!("built without rdkafka, a C library: tests/bench/run builds with it"),
     }

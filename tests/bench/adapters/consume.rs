@@ -8,10 +8,10 @@ use whimbrel::pubsub::{Broker, Feed, FeedJob, Verdict};
 use super::{Kind, Place, clients, native, sandbox};
 
 /// Unsettled at most.
-const CREDIT: u32 = 256;
+pub const CREDIT: u32 = 256;
 
 /// The group.
-const GROUP: &str = "bench";
+pub const GROUP: &str = "bench";
 
 /// Where a broker keeps nothing for a group that was never there, the group comes first.
 pub async fn before_the_backlog(place: &Place<'_>, side: &str) {
@@ -27,7 +27,7 @@ pub async fn before_the_backlog(place: &Place<'_>, side: &str) {
 pub async fn run(place: &Place<'_>, side: &str, ready: impl FnOnce(), seen: impl FnMut(&[u8]) -> bool) {
     let properties = place.kind.properties(place.address);
     match (side, place.kind) {
-        ("crate", kind) => clients::consume(kind, place.address, place.topic, GROUP, CREDIT, ready, seen).await,
+        ("crate", _) => clients::consume(place, ready, seen).await,
         ("native", Kind::Redis) => natively::<whimbrel_redis::Redis>(&properties, place.topic, ready, seen).await,
         ("native", Kind::Jetstream) => {
             natively::<whimbrel_jetstream::JetStream>(&properties, place.topic, ready, seen).await;

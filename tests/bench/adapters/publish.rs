@@ -12,7 +12,7 @@ pub enum Publisher {
     /// A component or its code natively, behind the host's queue.
     Broker(Broker),
     /// A client crate.
-    Client(Client),
+    Client(Box<Client>),
 }
 
 impl Publisher {
