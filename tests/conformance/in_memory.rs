@@ -8,6 +8,7 @@ pub(super) const CASES: &[Case] = &[
         broker: Broker::Inside("in_memory/queue.yaml"),
         // Two instances share nothing, and nobody but the component sees what is in it.
         not_supported: &["B2", "B4", "B15", "C7", "C9"],
+        faults: None,
     },
     Case {
         adapter: whimbrel_artifacts::IN_MEMORY,
@@ -17,5 +18,6 @@ pub(super) const CASES: &[Case] = &[
             "D5", "D7", "D8", "B2", "B3", "B4", "B9", "B10", "B11", "B12", "B13", "B14", "B15", "C1", "C3", "C5", "C7",
             "C9", "C11", "C12",
         ],
+        faults: None,
     },
 ];

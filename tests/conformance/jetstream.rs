@@ -7,4 +7,5 @@ pub(super) const CASES: &[Case] = &[Case {
     broker: Broker::Started("nats", "stream"),
     // A stream keeps no order among the members of a group, and its messages live as long as it.
     not_supported: &["D7", "C11"],
+    faults: Some(&["S10", "S12"]),
 }];

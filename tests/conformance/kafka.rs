@@ -2,14 +2,21 @@
 
 use super::suite::{Broker, Case};
 
-/// Kafka counts no deliveries, and keeps messages for as long as their topic says.
-const NOT_SUPPORTED: &[&str] = &["B12", "C11"];
+/// Kafka counts no deliveries, keeps messages for as long as their topic says, and gives a partition that moves to its new
+/// owner with what is in hand.
+const NOT_SUPPORTED: &[&str] = &["B12", "C3", "C11"];
 
 pub(super) const CASES: &[Case] = &[
-    Case { adapter: whimbrel_artifacts::KAFKA, broker: Broker::Started("kafka", "one"), not_supported: NOT_SUPPORTED },
+    Case {
+        adapter: whimbrel_artifacts::KAFKA,
+        broker: Broker::Started("kafka", "one"),
+        not_supported: NOT_SUPPORTED,
+        faults: Some(&["S12"]),
+    },
     Case {
         adapter: whimbrel_artifacts::KAFKA,
         broker: Broker::Started("kafka", "three"),
         not_supported: NOT_SUPPORTED,
+        faults: None,
     },
 ];
