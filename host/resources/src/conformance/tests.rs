@@ -52,7 +52,7 @@ fn what_is_wrong_is_said() {
         assert!(problems.contains(text), "{text:?} is not in {problems}");
     };
     check("  leese: 2s\n", "unknown key (did you mean lease?)");
-    check("  lease: soon\n", "bus.yaml:8: spec.lease: \"soon\" is not a duration");
+    check("  lease: soon\n", "bus.yaml:9: spec.lease: \"soon\" is not a duration");
     check("  address: a:1\n  stop: [x]\n", "stop without start");
     check("  start: [x]\n", "no address");
     check("  read: [x]\n", "no argument holds {topic}");

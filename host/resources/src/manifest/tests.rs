@@ -13,7 +13,7 @@ type: pubsub.Redis
 title: Redis Streams
 features: [durable, groups]
 guarantees:
-  - A confirmed message: kept.
+  - 'A confirmed message: kept.'
   - >-
     Order is
     not promised.

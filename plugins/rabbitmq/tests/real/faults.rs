@@ -226,12 +226,14 @@ async fn nothing_is_lost(broker: &Broker, url: &str, kind: &str, faults: u32, fa
     let confirmed = account.confirmed.borrow();
     assert!(confirmed.is_subset(&stored), "confirmed and not stored");
     assert!(account.refused.borrow().is_disjoint(&stored), "refused and stored all the same");
-    assert!(account.seen.borrow().is_subset(&stored), "delivered and never stored");
-    assert!(!account.unknown.borrow().is_empty(), "no publish was under way at any fault: this proves nothing");
+    // What was under way when the broker died may stand in one queue and not in the other.
+    let (seen, unknown) = (account.seen.borrow(), account.unknown.borrow());
+    assert!(seen.difference(&stored).all(|one| unknown.contains(one)), "delivered and never stored");
+    assert!(!unknown.is_empty(), "no publish was under way at any fault: this proves nothing");
     eprintln!(
         "{kind}: confirmed {}, unknown {}, refused {}",
         confirmed.len(),
-        account.unknown.borrow().len(),
+        unknown.len(),
         account.refused.borrow().len()
     );
 }
