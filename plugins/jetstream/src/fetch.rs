@@ -19,8 +19,8 @@ use crate::consumers::{self, Consumer, Wish};
 use crate::failure::text;
 use crate::hub::{Hub, nanos};
 use crate::protocol::{Msg, Status, fields, publish};
-use crate::signal::Signal;
 use crate::subscription::Sub;
+use whimbrel_sdk::signal::Signal;
 
 /// How long the broker waits for messages before it answers that there are none.
 const EXPIRES: Duration = Duration::from_secs(30);

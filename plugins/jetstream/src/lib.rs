@@ -24,7 +24,6 @@ mod ledger;
 mod message;
 mod protocol;
 mod publish;
-mod signal;
 mod streams;
 mod subscription;
 mod wire;

@@ -16,8 +16,8 @@ use crate::hub::Hub;
 use crate::ledger::{AckSubject, Ledger};
 use crate::message;
 use crate::protocol::{Msg, publish, status};
-use crate::signal::Signal;
 use crate::wire::{Request, gather};
+use whimbrel_sdk::signal::Signal;
 
 /// How long stopping and pausing wait for the broker. What is not done by then is made up for by leases that run out.
 const STOP_WAIT: Duration = Duration::from_secs(2);

@@ -29,7 +29,7 @@ use crate::config::{Server, Settings};
 use crate::connection::Why;
 use crate::failure::Lost;
 use crate::protocol::{Info, Msg, publish, subscribe, unsubscribe};
-use crate::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Requests that wait to be written or answered, at most.
 const REQUESTS_MAX: usize = 8192;

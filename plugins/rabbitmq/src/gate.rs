@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Bytes of messages that were read and not taken, at most, about. One message is read however large it is.
 const UNTAKEN_MAX_BYTES: usize = 24 << 20;

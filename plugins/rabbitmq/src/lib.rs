@@ -29,7 +29,6 @@ mod message;
 mod protocol;
 mod publish;
 mod retries;
-mod signal;
 mod subscription;
 mod topics;
 mod topology;

@@ -20,7 +20,7 @@ use crate::connection::{Agreed, Link};
 use crate::failure::Lost;
 use crate::gate::Gate;
 use crate::protocol::{Closed, Decoder, Frame, Malformed, Method, Request, heartbeat};
-use crate::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Bytes that wait to be written, at most. What is over is refused to publishers, for nothing else can become so much.
 pub(crate) const OUT_MAX_BYTES: usize = 32 << 20;

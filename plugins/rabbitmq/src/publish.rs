@@ -27,9 +27,9 @@ use crate::health::Health;
 use crate::live::Live;
 use crate::message::{Outgoing, outgoing, own_id};
 use crate::protocol::{FRAME_MIN_BYTES, MESSAGE_MAX_BYTES, Publish, Request, publish};
-use crate::signal::Signal;
 use crate::topics::{Topic, Topics};
 use crate::wire::Wire;
+use whimbrel_sdk::signal::Signal;
 
 /// How long a write may go on once it was answered.
 const WRITE_WAIT: Duration = Duration::from_secs(1);

@@ -15,8 +15,8 @@ use futures::pin_mut;
 use whimbrel_sdk::timer;
 
 use crate::hub::Hub;
-use crate::signal::Signal;
 use crate::subscription::Sub;
+use whimbrel_sdk::signal::Signal;
 
 /// The longest wait that is kept exactly; a longer one is cut to it.
 const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

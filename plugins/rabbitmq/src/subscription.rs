@@ -21,9 +21,9 @@ use crate::ledger::{Held, Ledger, State};
 use crate::message::{Incoming, incoming};
 use crate::protocol::{Content, Request};
 use crate::retries;
-use crate::signal::Signal;
 use crate::topology::Plan;
 use crate::wire::Wire;
+use whimbrel_sdk::signal::Signal;
 
 /// RabbitMQ closes the channel of whoever keeps a message longer than its `consumer_timeout` (30 minutes, unless
 /// configured). What waits for its next attempt goes back to it before that, and is taken up again.

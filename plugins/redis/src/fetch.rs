@@ -20,8 +20,8 @@ use crate::hub::{Hub, PATIENCE};
 use crate::pending;
 use crate::pipe::text;
 use crate::protocol::{Parsed, Reply, command};
-use crate::signal::Signal;
 use crate::subscription::{FETCH_BYTES, Sub};
+use whimbrel_sdk::signal::Signal;
 
 /// How long a read blocks where the Redis user may not cut it short (`CLIENT UNBLOCK`).
 const BLIND_BLOCK: Duration = Duration::from_millis(100);

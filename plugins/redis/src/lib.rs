@@ -26,7 +26,6 @@ mod pipe;
 mod protocol;
 mod publish;
 mod retries;
-mod signal;
 mod subscription;
 
 use std::fmt;

@@ -24,7 +24,7 @@ use crate::connection::{Link, Progress, Why, dial, next};
 use crate::failure::Lost;
 use crate::health::Standing;
 use crate::protocol::{Decoder, Reply, command};
-use crate::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Requests that wait to be written or answered, at most.
 const QUEUE_MAX: usize = 4096;

@@ -15,8 +15,8 @@ use crate::hub::Hub;
 use crate::ledger::{Held, State};
 use crate::pending::{self, Wanted};
 use crate::pipe::text;
-use crate::signal::Signal;
 use crate::subscription::Sub;
+use whimbrel_sdk::signal::Signal;
 
 /// When the broker could not give an entry again, it is asked once more after this.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::fetch::Reader;
 use crate::hub::{Hub, PATIENCE};
 use crate::ledger::{Held, Ledger, State};
 use crate::protocol::EntryId;
-use crate::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Entries named in one command, at most.
 pub(crate) const IDS_MAX: usize = 512;

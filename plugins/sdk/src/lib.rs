@@ -14,6 +14,7 @@ pub mod handler;
 pub mod log;
 pub mod net;
 pub mod properties;
+pub mod signal;
 pub mod task;
 pub mod timer;
 

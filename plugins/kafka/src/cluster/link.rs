@@ -21,7 +21,7 @@ use super::CallError;
 use super::dial::Dialled;
 use super::frame::{self, Frames};
 use super::versions::Versions;
-use crate::consume::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Requests that wait to be written or answered, at most.
 const QUEUE_MAX: usize = 4096;

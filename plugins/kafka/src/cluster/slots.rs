@@ -15,9 +15,9 @@ use super::Lane;
 use super::dial::{Address, dial};
 use super::link::Link;
 use crate::config::Settings;
-use crate::consume::signal::Signal;
 use crate::failure::text;
 use crate::health::Health;
+use whimbrel_sdk::signal::Signal;
 
 /// When a connection may be tried again.
 #[derive(Debug, Default)]

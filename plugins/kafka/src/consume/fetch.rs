@@ -19,10 +19,10 @@ use super::Consumers;
 use super::batches::{self, Aborted};
 use super::partition::Partition;
 use super::reset;
-use super::signal::Signal;
 use super::subscription::Sub;
 use crate::cluster::{CallError, Lane, To};
 use crate::group::Member;
+use whimbrel_sdk::signal::Signal;
 
 /// How long a broker may wait for messages before it answers.
 const POLL_WAIT: Duration = Duration::from_millis(500);

@@ -16,7 +16,6 @@ mod leaders;
 mod ledger;
 pub(crate) mod partition;
 mod reset;
-pub(crate) mod signal;
 pub(crate) mod subscription;
 
 use std::cell::{Cell, RefCell};
@@ -34,9 +33,9 @@ use crate::group::{Member, last_commit};
 use fetch::Fetcher;
 use ledger::HELD_MAX;
 use partition::Partition;
-use signal::Signal;
 pub use subscription::KafkaSubscription;
 use subscription::Sub;
+use whimbrel_sdk::signal::Signal;
 
 /// How long subscribing may take: joining a group takes as long as its slowest member. Below the host's patience.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(50);

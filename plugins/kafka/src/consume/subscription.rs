@@ -10,8 +10,8 @@ use whimbrel_sdk::{Failure, SettleFailure, Settlement, StartPosition, Subscripti
 use super::Consumers;
 use super::ledger::{Ledger, State};
 use super::partition::Partition;
-use super::signal::Signal;
 use crate::group::Member;
+use whimbrel_sdk::signal::Signal;
 
 /// The longest wait for another attempt that is kept exactly; a longer one is cut to it.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

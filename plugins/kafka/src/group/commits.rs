@@ -17,7 +17,7 @@ use super::Member;
 use super::refusal::Refusal;
 use crate::cluster::{Lane, To};
 use crate::consume::partition::Partition;
-use crate::consume::signal::Signal;
+use whimbrel_sdk::signal::Signal;
 
 /// Between the beginnings of two requests.
 const COMMIT_EVERY: Duration = Duration::from_millis(2);

@@ -22,8 +22,8 @@ use super::{join, ownership, watch};
 use crate::cluster::{Lane, To};
 use crate::consume::Consumers;
 use crate::consume::partition::Partition;
-use crate::consume::signal::Signal;
 use crate::consume::subscription::Sub;
+use whimbrel_sdk::signal::Signal;
 
 /// Topics that are subscribed to one after the other are joined with together: the first waits this long for the others.
 const TOPICS_WAIT: Duration = Duration::from_millis(200);

@@ -23,9 +23,9 @@ use super::call::Pending;
 use super::window::{Turn, Window};
 use crate::cluster::{CallError, Lane, Link, To};
 use crate::config::Acks;
-use crate::consume::signal::Signal;
 use crate::failure::error;
 use crate::records::{BATCH_HEADER_BYTES, encode};
+use whimbrel_sdk::signal::Signal;
 
 /// Messages of one batch, at most.
 const BATCH_MAX: usize = 10_000;

@@ -8,8 +8,8 @@ use std::time::Instant;
 use whimbrel_sdk::Failure;
 
 use super::Room;
-use crate::consume::signal::Signal;
 use crate::records::Record;
+use whimbrel_sdk::signal::Signal;
 
 /// One result for each message.
 pub(super) type Results = Vec<Result<(), Failure>>;

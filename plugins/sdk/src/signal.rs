@@ -1,6 +1,6 @@
 //! A flag that one task raises and one other waits for. Raising it twice is raising it once.
 //!
-//! Absent on purpose: several waiters. Each loop of this adapter owns the signal it waits for.
+//! Absent on purpose: several waiters. Each loop owns the signal it waits for.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,20 +11,20 @@ use futures::task::AtomicWaker;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Signal {
+pub struct Signal {
     raised: Cell<bool>,
     waker: AtomicWaker,
 }
 
 impl Signal {
     /// Wakes the waiter, now or when it comes.
-    pub(crate) fn raise(&self) {
+    pub fn raise(&self) {
         self.raised.set(true);
         self.waker.wake();
     }
 
     /// Returns once the signal is raised, and lowers it.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         poll_fn(|context| {
             self.waker.register(context.waker());
             if self.raised.take() { Poll::Ready(()) } else { Poll::Pending }
