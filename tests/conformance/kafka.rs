@@ -2,9 +2,8 @@
 
 use super::suite::{Broker, Case};
 
-/// Kafka counts no deliveries, keeps messages for as long as their topic says, and gives a partition that moves to its new
-/// owner with what is in hand.
-const NOT_SUPPORTED: &[&str] = &["B12", "C3", "C11"];
+/// Kafka counts no deliveries, and keeps messages for as long as their topic says.
+const NOT_SUPPORTED: &[&str] = &["B12", "C11"];
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -17,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
         adapter: whimbrel_artifacts::KAFKA,
         broker: Broker::Started("kafka", "three"),
         // Besides: where one broker is down, the two others serve.
-        not_supported: &["B2", "B12", "C3", "C11"],
+        not_supported: &["B2", "B12", "C11"],
         faults: None,
     },
 ];

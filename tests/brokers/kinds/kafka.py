@@ -119,12 +119,6 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
         raise Refused(f"not every message was confirmed: {refused}")
 
 
-EXCEPTIONS = [
-    {
-        "check": "C3",
-        "reason": "a partition that moves to a member that joins takes along what is in hand for longer than five seconds",
-    }
-]
 OF_THREE = [{"check": "B2", "reason": "where one broker is down, the two others serve"}]
 
 
@@ -140,7 +134,7 @@ def profile(state: dict, variant: str) -> dict:
     return {
         "type": "pubsub.kafka",
         "metadata": {**metadata, "sessionTimeout": "3s", "heartbeatInterval": "500ms"},
-        "conformance": {"lease": "3s", "notSupported": [*EXCEPTIONS, *(OF_THREE if others else [])], **told},
+        "conformance": {"lease": "3s", "notSupported": OF_THREE if others else [], **told},
     }
 
 

@@ -135,7 +135,7 @@ impl Subscription for KafkaSubscription {
                 self.sub.ledger.borrow_mut().close(token);
             }
             self.sub.fed.raise();
-            self.member.drained.raise();
+            self.member.notice_settled();
         }
         results
     }
@@ -164,7 +164,7 @@ impl KafkaSubscription {
         let moved = held.partition.ack(held.record.offset);
         if !moved {
             ledger.close(token);
-            self.member.drained.raise();
+            self.member.notice_settled();
         }
         Ok(moved)
     }
@@ -177,7 +177,7 @@ impl KafkaSubscription {
         } else {
             // It is being given up: the next reader gets it.
             ledger.close(token);
-            self.member.drained.raise();
+            self.member.notice_settled();
         }
         Ok(())
     }

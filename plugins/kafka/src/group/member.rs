@@ -62,8 +62,8 @@ pub(crate) struct Member {
     /// Topics and how many partitions each had when it joined.
     pub(super) shape: RefCell<BTreeMap<String, usize>>,
     pub(crate) commits: Commits,
-    /// A message of a partition that is given up was settled.
-    pub(crate) drained: Signal,
+    /// Whoever waits for messages of partitions that are given up.
+    settled: RefCell<Vec<Rc<Signal>>>,
     change: Signal,
     /// Since when the topics are others than those it joined with.
     topics_changed: Cell<Option<Instant>>,
@@ -92,7 +92,7 @@ impl Member {
             joined: RefCell::default(),
             shape: RefCell::default(),
             commits: Commits::default(),
-            drained: Signal::default(),
+            settled: RefCell::default(),
             change: Signal::default(),
             topics_changed: Cell::new(None),
             must_join: Cell::new(false),
@@ -123,6 +123,7 @@ impl Member {
         let is_last = subs.is_empty();
         drop(subs);
         self.owned.borrow_mut().retain(|(topic, _), _| *topic != sub.topic);
+        self.notice_settled();
         if is_last {
             self.is_closing.set(true);
             self.change.raise();
@@ -161,6 +162,20 @@ impl Member {
     pub(super) fn notice_loss(&self, why: &str) {
         self.loss.replace(Some(why.to_owned()));
         self.change.raise();
+    }
+
+    /// A message was settled, or is none of ours any more.
+    pub(crate) fn notice_settled(&self) {
+        let mut settled = self.settled.borrow_mut();
+        settled.retain(|waiter| Rc::strong_count(waiter) > 1);
+        settled.iter().for_each(|waiter| waiter.raise());
+    }
+
+    /// Raised at each [`notice_settled`](Self::notice_settled) for as long as it is kept.
+    pub(super) fn settlements(&self) -> Rc<Signal> {
+        let waiter = Rc::new(Signal::default());
+        self.settled.borrow_mut().push(Rc::clone(&waiter));
+        waiter
     }
 
     /// How long any answer may take.

@@ -18,9 +18,13 @@ use super::refusal::Refusal;
 use crate::consume::partition::Partition;
 use crate::consume::subscription::Sub;
 
-/// How long a rebalance waits for messages that the host works on. What takes longer is delivered again by the
-/// partition's next reader. Well below what the group waits for its members.
-const HANDOVER_WAIT: Duration = Duration::from_secs(5);
+/// How long a rebalance that stops everybody waits for messages that the host works on. What takes longer is delivered
+/// again by the partition's next reader. Well below what the group waits for its members.
+const STANDSTILL_WAIT: Duration = Duration::from_secs(15);
+
+/// The same where a partition moves while everybody reads on: only that partition waits, so this bounds a message that is
+/// never settled.
+const HANDOVER_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a last commit may take.
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(3);
@@ -47,8 +51,8 @@ pub(super) async fn prepare(member: &Rc<Member>) -> Result<(), Refusal> {
     member.beat_while(give_up(member, gone)).await
 }
 
-/// Takes up its part. In the cooperative way, what it was not given any more is given up only now, while everything else
-/// is read on, and then it joins again, so that others get it.
+/// Takes up its part. In the cooperative way, what it was not given any more is given up from now on, while everything else
+/// is read on.
 pub(super) async fn take_up(member: &Rc<Member>, part: Part) -> Result<(), Refusal> {
     let subs = member.subs.borrow().clone();
     let target: BTreeSet<Name> = part
@@ -77,29 +81,56 @@ pub(super) async fn take_up(member: &Rc<Member>, part: Part) -> Result<(), Refus
     let (group, generation) = (&member.group, member.generation.get());
     log::info(&format!("group {group:?}, generation {generation}: reads {}", reads.join(", ")));
     task::spawn(begin(Rc::clone(member), new));
-    if !gone.is_empty() {
+    if part.strategy.is_cooperative() {
+        // What leaves already has a task that sees to it.
+        let leaving = gone.into_iter().filter(|partition| partition.is_ours.get()).collect();
+        begin_to_hand_over(member, leaving);
+    } else if !gone.is_empty() {
         member.beat_while(give_up(member, gone)).await?;
-        if part.strategy.is_cooperative() {
-            member.join_again();
-        }
     }
     Ok(())
 }
 
-/// Gives partitions up: delivers nothing more of them, waits for what the host works on, commits.
-async fn give_up(member: &Rc<Member>, gone: Vec<Rc<Partition>>) {
-    for partition in &gone {
-        with_sub(member, partition, |sub| sub.release(partition));
+/// Lets partitions go as soon as nothing of them is in hand, and then joins again, so that others get them. Until then this
+/// member answers every other rebalance and claims them in it: nobody else is given them, and nobody waits.
+fn begin_to_hand_over(member: &Rc<Member>, leaving: Vec<Rc<Partition>>) {
+    if leaving.is_empty() {
+        return;
     }
-    let draining = async {
-        while gone.iter().any(|partition| open(member, partition) > 0) {
-            member.drained.wait().await;
+    release(member, &leaving);
+    let member = Rc::clone(member);
+    task::spawn(async move {
+        timer::timeout(HANDOVER_WAIT, drained(&member, &leaving)).await;
+        last_commit(&member).await;
+        // All of them: one that was let go already, with the membership or its subscription, is nobody's news.
+        let let_go = leaving.iter().filter(|partition| let_go(&member, partition)).count();
+        if let_go > 0 {
+            member.join_again();
         }
-    };
-    timer::timeout(HANDOVER_WAIT, draining).await;
+    });
+}
+
+/// Gives partitions up, for everybody waits: delivers nothing more of them, waits for what the host works on, commits.
+async fn give_up(member: &Rc<Member>, gone: Vec<Rc<Partition>>) {
+    release(member, &gone);
+    timer::timeout(STANDSTILL_WAIT, drained(member, &gone)).await;
     last_commit(member).await;
     for partition in &gone {
         let_go(member, partition);
+    }
+}
+
+fn release(member: &Member, gone: &[Rc<Partition>]) {
+    for partition in gone {
+        with_sub(member, partition, |sub| sub.release(partition));
+    }
+}
+
+/// Returns once nothing of these is in the host's hands.
+async fn drained(member: &Member, gone: &[Rc<Partition>]) {
+    let settled = member.settlements();
+    while gone.iter().any(|partition| open(member, partition) > 0) {
+        settled.wait().await;
     }
 }
 
@@ -119,19 +150,25 @@ pub(super) fn lose(member: &Member) {
 /// Gives everything up at once.
 pub(super) fn drop_all(member: &Member) {
     let all: Vec<Rc<Partition>> = member.owned.borrow().values().cloned().collect();
-    all.iter().for_each(|partition| let_go(member, partition));
+    for partition in &all {
+        let_go(member, partition);
+    }
     if !all.is_empty() {
         member.commits.lose();
     }
+    member.notice_settled();
 }
 
-fn let_go(member: &Member, partition: &Rc<Partition>) {
+/// Whether it was its own until now.
+fn let_go(member: &Member, partition: &Rc<Partition>) -> bool {
     with_sub(member, partition, |sub| sub.forget(partition));
     let mut owned = member.owned.borrow_mut();
     let name = (partition.topic.clone(), partition.id);
-    if owned.get(&name).is_some_and(|other| Rc::ptr_eq(other, partition)) {
+    let is_owned = owned.get(&name).is_some_and(|other| Rc::ptr_eq(other, partition));
+    if is_owned {
         owned.remove(&name);
     }
+    is_owned
 }
 
 fn open(member: &Member, partition: &Rc<Partition>) -> usize {

@@ -137,6 +137,14 @@ impl Window {
                 }
                 again(error == E::KafkaStorageError)
             }
+            // Said of what was appended, too, if leadership ends while the replicas are waited for. Its number is its own
+            // until that is known: under the number of a stored batch another one would be taken for it, and be lost.
+            E::NotLeaderOrFollower | E::UnknownTopicOrPartition if self.producer.is_some() => {
+                if let Some(flight) = self.flights.get_mut(index) {
+                    flight.maybe_stored = true;
+                }
+                again(true)
+            }
             error if error.is_retriable() => {
                 self.not_stored(index);
                 again(error != E::NotEnoughReplicas)
