@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::broker::BrokerState;
+
+/// How long an adapter that has opened may take to say how it stands. It has said so when it opened, as a rule.
+const FIRST_WORD_WAIT: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +32,16 @@ impl Voice {
         self.own.send_replace(state.clone());
         if self.heard.load(Ordering::SeqCst) {
             self.outside.send_replace(state);
+        }
+    }
+
+    /// Returns once it has said how it stands: whoever was told "ready" before would start over a broker that refuses. One
+    /// that has opened and says nothing is ready.
+    pub(crate) async fn first_word(&self) {
+        let mut own = self.own.subscribe();
+        let spoken = own.wait_for(|state| *state != BrokerState::Starting);
+        if tokio::time::timeout(FIRST_WORD_WAIT, spoken).await.is_err() {
+            self.tell(BrokerState::Ready);
         }
     }
 

@@ -125,8 +125,8 @@ pub(crate) async fn run(
     } else {
         // Whoever sees `Ready` sees the features.
         shared.common.features.get_or_init(|| features.clone());
-        shared.voice.tell(BrokerState::Ready);
         store.with(|mut access| news.pipe(&mut access, ToState(Arc::clone(shared.voice))))?;
+        shared.voice.first_word().await;
     }
     let jobs = match jobs {
         Some(jobs) => jobs,
