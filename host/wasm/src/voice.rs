@@ -90,4 +90,21 @@ mod tests {
         new.tell(BrokerState::Connecting("it serves".to_owned()));
         hears(BrokerState::Connecting("it serves".to_owned()));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_first_word_counts_and_silence_is_ready() {
+        let (outside, heard) = watch::channel(BrokerState::Starting);
+        let outside = Arc::new(outside);
+        let refused = BrokerState::Connecting("refused".to_owned());
+        let slow = Voice::new("bus", Arc::clone(&outside), true);
+        let says = async {
+            tokio::time::sleep(FIRST_WORD_WAIT / 2).await;
+            slow.tell(refused.clone());
+        };
+        tokio::join!(slow.first_word(), says);
+        assert_eq!((&*heard.borrow(), slow.last()), (&refused, refused.clone()));
+        let silent = Voice::new("bus", outside, true);
+        silent.first_word().await;
+        assert_eq!(silent.last(), BrokerState::Ready);
+    }
 }

@@ -22,9 +22,9 @@ use crate::consume::subscription::Sub;
 /// again by the partition's next reader. Well below what the group waits for its members.
 const STANDSTILL_WAIT: Duration = Duration::from_secs(15);
 
-/// The same where a partition moves while everybody reads on: only that partition waits, so this bounds a message that is
-/// never settled.
-const HANDOVER_WAIT: Duration = Duration::from_secs(10 * 60);
+/// The same where a partition moves while everybody reads on. Only that partition waits; but it does, also for a message
+/// that the host tries again for ever.
+const HANDOVER_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a last commit may take.
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(3);

@@ -227,8 +227,8 @@ fn a_message_that_is_retried_does_not_hold_up_the_group() {
     });
 }
 
-/// Where a partition moves while everybody reads on, it waits for what is in hand, however long that takes; others join
-/// meanwhile, and are held up by nothing.
+/// Where a partition moves while everybody reads on, it waits for what is in hand; others join meanwhile, and are held up
+/// by nothing.
 #[test]
 fn what_a_member_holds_stays_its_own_until_it_is_settled() {
     run(async {
