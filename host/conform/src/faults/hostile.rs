@@ -35,11 +35,8 @@ const TRUNCATED_AT: [u64; 8] = [1, 2, 4, 7, 12, 24, 60, 150];
 const SOAK: Duration = Duration::from_secs(4);
 const CUT_EVERY: Duration = Duration::from_millis(1500);
 
-/// What this process may grow by in a soak: the ledger, and what allocators keep.
-const GROWTH_BYTES_MAX: u64 = 96 << 20;
-
-/// Bytes of a page, as the system counts them here.
-const PAGE_BYTES: u64 = 4096;
+/// What the component's memory may grow by in a soak after its first cut: what allocators keep, and no more for more cuts.
+const GROWTH_BYTES_MAX: usize = 16 << 20;
 
 /// What a peer does with whoever connects.
 #[derive(Debug, Clone, Copy)]
@@ -223,7 +220,7 @@ async fn soak(rig: &Rig, proxies: &Proxies, instance: &Instance) -> Result<(), W
             while Instant::now() < until {
                 sleep_until(Instant::now() + CUT_EVERY).await;
                 // Counted from the first cut on: by then everything that is made once is there.
-                before = before.or_else(resident_bytes);
+                before = before.or_else(|| Some(instance.memory_bytes()));
                 load.ledger.fault("cut");
                 proxies.cut_all(Cut::Reset);
                 load.recovers(instance).await?;
@@ -231,18 +228,16 @@ async fn soak(rig: &Rig, proxies: &Proxies, instance: &Instance) -> Result<(), W
             Ok(())
         })
         .await?;
-    let grown = resident_bytes().zip(before).map_or(0, |(after, before)| after.saturating_sub(before));
+    let grown = before.map_or(0, |before| instance.memory_bytes().saturating_sub(before));
     if grown > GROWTH_BYTES_MAX {
-        let what = format!("memory has grown by {} MiB in a run of {:?}; {account}", grown >> 20, scaled_time(SOAK));
+        let what = format!(
+            "the component's memory has grown by {} MiB in a run of {:?}; {account}",
+            grown >> 20,
+            scaled_time(SOAK)
+        );
         return Err(Wrong::new(what));
     }
     account.judge()
-}
-
-/// Memory of this process, which all instances live in; none where the system does not tell.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    text.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * PAGE_BYTES)
 }
 
 /// A peer on loopback. Dropped, it is gone.

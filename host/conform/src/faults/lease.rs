@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 use whimbrel_pubsub::Arrived;
 
-use super::load::Load;
+use super::load::{Load, MESSAGE_BYTES};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
-use crate::rig::{Inbox, Instance, Rig};
+use crate::rig::{Inbox, Instance, Payload, Rig};
 use crate::scale::scaled;
 
 /// Unsettled messages that each of the slow consumers may have.
@@ -23,6 +24,24 @@ const SLOW_LEASES: u32 = 3;
 
 /// The least that it takes, where the broker knows no lease.
 const SLOW_MIN: Duration = Duration::from_secs(3);
+
+/// Messages that wait behind those few, which the component may not take into its memory.
+const QUEUED: u64 = 100_000;
+
+/// Bytes of linear memory that it may have then.
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// So many of them are published at a time,
+const QUEUED_BATCH: u64 = 500;
+
+/// and so many times at once.
+const QUEUED_AT_ONCE: usize = 4;
+
+/// How long one of these publishes may take.
+const QUEUED_WAIT: Duration = Duration::from_secs(30);
+
+/// Deliveries that are acknowledged before it is measured, so that some were asked for again and again.
+const QUEUED_ACKS: usize = 200;
 
 /// How long the slow consumers wait for what their credit allows.
 const FIRST_WAIT: Duration = Duration::from_secs(20);
@@ -38,12 +57,12 @@ pub(super) const CHECKS: &[Check] = &[
         id: "S7",
         title: "keeps the lease of what takes long, and its credit",
         expects: "a handler takes three times the lease: nobody gets a message that it has in hand, and no subscription has \
-                  more unsettled messages than `max-unsettled`",
-        cause: "a lease that is not renewed while a delivery is open, or a prefetch that is not counted",
+                  more unsettled messages than `max-unsettled`; with 100 000 more that wait, the component has less than 64 MiB of memory",
+        cause: "a lease that is not renewed while a delivery is open, or a prefetch that is not counted or not bounded",
         read: "wit/README.md, \"Settling\"",
         needs: &[Need::Shared, Need::Groups, Need::Queue],
-        bound: Some(Duration::from_secs(120)),
-        run: |rig| Box::pin(slow(rig)),
+        bound: Some(Duration::from_secs(240)),
+        run: |rig| Box::pin(lasting(rig)),
     },
     Check {
         id: "S8",
@@ -57,7 +76,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-async fn slow(rig: &Rig) -> Tested {
+async fn lasting(rig: &Rig) -> Tested {
+    slow(rig).await?;
+    queued(rig).await?;
+    Ok(Finding::Passed)
+}
+
+async fn slow(rig: &Rig) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
     let (one, two) = (rig.instance("one").await?, rig.instance("two").await?);
     let mut first = load.subscribe_with(&one, SLOW_CREDIT).await?;
@@ -89,8 +114,40 @@ async fn slow(rig: &Rig) -> Tested {
     load.settle(&mut second, also).await;
     drain(&load, [(&one, first), (&two, second)].into()).await;
     join_all([one, two].map(Instance::kill)).await;
-    load.account().await?.judge().map_err(|wrong| wrong.or_of("D6"))?;
-    Ok(Finding::Passed)
+    load.account().await?.judge().map_err(|wrong| wrong.or_of("D6"))
+}
+
+/// Many messages wait while few may be in hand: they wait at the broker.
+async fn queued(rig: &Rig) -> Result<(), Wrong> {
+    let (publisher, consumer) = (rig.instance("publisher").await?, rig.instance("consumer").await?);
+    let topic = rig.topic("queued").await?;
+    let inbox = consumer.subscribe(&topic, &rig.group("queued"), SLOW_CREDIT).await;
+    let mut inbox = inbox.map_err(|error| Wrong::of("D3", format!("subscribing to {topic} failed: {error}")))?;
+    let batches = stream::iter(0..QUEUED / QUEUED_BATCH).map(async |n| {
+        let numbers = n * QUEUED_BATCH..(n + 1) * QUEUED_BATCH;
+        let payloads = numbers.map(|number| Payload::of(format!("{number:0width$}", width = MESSAGE_BYTES))).collect();
+        let answers = publisher.publish_within(&topic, payloads, QUEUED_WAIT).await;
+        answers.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+    });
+    let published: Result<Vec<()>, _> = batches.buffer_unordered(QUEUED_AT_ONCE).try_collect().await;
+    published.map_err(|error| Wrong::of("D4", format!("a message of {QUEUED} was not stored: {error}")))?;
+    for _ in 0..QUEUED_ACKS {
+        let arrived = inbox.next(FIRST_WAIT).await;
+        let arrived = arrived.ok_or_else(|| Wrong::of("D6", "messages wait, and none is delivered"))?;
+        inbox.ack(&arrived).await?;
+    }
+    let bytes = consumer.memory_bytes();
+    join_all([publisher, consumer].map(Instance::kill)).await;
+    if bytes >= QUEUED_BYTES_MAX {
+        let what = format!(
+            "with {QUEUED} messages that wait at the broker and {SLOW_CREDIT} that may be in hand, the component has {} MiB of \
+             memory (less than {} MiB are allowed)",
+            bytes >> 20,
+            QUEUED_BYTES_MAX >> 20
+        );
+        return Err(Wrong::new(what));
+    }
+    Ok(())
 }
 
 /// What is delivered to a consumer that settles nothing, from its first delivery on.
