@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::future::join_all;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::future::{join_all, try_join_all};
 use tokio::time::Instant;
 use whimbrel_pubsub::Arrived;
 
-use super::load::{Load, MESSAGE_BYTES};
+use super::load::Load;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
-use crate::rig::{Inbox, Instance, Payload, Rig};
+use crate::rig::{Inbox, Instance, Rig};
 use crate::scale::scaled;
 
 /// Unsettled messages that each of the slow consumers may have.
@@ -31,14 +30,8 @@ const QUEUED: u64 = 100_000;
 /// Bytes of linear memory that it may have then.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 
-/// So many of them are published at a time,
-const QUEUED_BATCH: u64 = 500;
-
-/// and so many times at once.
-const QUEUED_AT_ONCE: usize = 4;
-
-/// How long one of these publishes may take.
-const QUEUED_WAIT: Duration = Duration::from_secs(30);
+/// Publishers that put them there.
+const QUEUED_AT_ONCE: u64 = 4;
 
 /// Deliveries that are acknowledged before it is measured, so that some were asked for again and again.
 const QUEUED_ACKS: usize = 200;
@@ -119,22 +112,14 @@ async fn slow(rig: &Rig) -> Result<(), Wrong> {
 
 /// Many messages wait while few may be in hand: they wait at the broker.
 async fn queued(rig: &Rig) -> Result<(), Wrong> {
+    let load = Load::new(rig).await?;
     let (publisher, consumer) = (rig.instance("publisher").await?, rig.instance("consumer").await?);
-    let topic = rig.topic("queued").await?;
-    let inbox = consumer.subscribe(&topic, &rig.group("queued"), SLOW_CREDIT).await;
-    let mut inbox = inbox.map_err(|error| Wrong::of("D3", format!("subscribing to {topic} failed: {error}")))?;
-    let batches = stream::iter(0..QUEUED / QUEUED_BATCH).map(async |n| {
-        let numbers = n * QUEUED_BATCH..(n + 1) * QUEUED_BATCH;
-        let payloads = numbers.map(|number| Payload::of(format!("{number:0width$}", width = MESSAGE_BYTES))).collect();
-        let answers = publisher.publish_within(&topic, payloads, QUEUED_WAIT).await;
-        answers.into_iter().find_map(Result::err).map_or(Ok(()), Err)
-    });
-    let published: Result<Vec<()>, _> = batches.buffer_unordered(QUEUED_AT_ONCE).try_collect().await;
-    published.map_err(|error| Wrong::of("D4", format!("a message of {QUEUED} was not stored: {error}")))?;
+    let mut inbox = load.subscribe_with(&consumer, SLOW_CREDIT).await?;
+    try_join_all((0..QUEUED_AT_ONCE).map(|_| load.fill(&publisher, QUEUED / QUEUED_AT_ONCE))).await?;
     for _ in 0..QUEUED_ACKS {
         let arrived = inbox.next(FIRST_WAIT).await;
         let arrived = arrived.ok_or_else(|| Wrong::of("D6", "messages wait, and none is delivered"))?;
-        inbox.ack(&arrived).await?;
+        load.settle(&mut inbox, vec![arrived]).await;
     }
     let bytes = consumer.memory_bytes();
     join_all([publisher, consumer].map(Instance::kill)).await;
