@@ -15,8 +15,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         adapter: whimbrel_artifacts::KAFKA,
         broker: Broker::Started("kafka", "three"),
-        // Besides: where one broker is down, the two others serve.
-        not_supported: &["B2", "B12", "C11"],
-        faults: None,
+        not_supported: NOT_SUPPORTED,
+        faults: Some(&["S12"]),
     },
 ];

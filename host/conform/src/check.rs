@@ -138,7 +138,7 @@ impl From<SettleError> for Wrong {
 pub(crate) enum Need {
     /// A broker that several instances of the adapter can meet at: `address`.
     Shared,
-    /// One address that a proxy can stand before.
+    /// A broker that proxies can stand before: `address`.
     Proxy,
     /// `groups`.
     Groups,
@@ -170,10 +170,7 @@ impl Need {
         let spec = &profile.conformance;
         let (there, why) = match self {
             Self::Shared => (spec.address.is_some(), "the broker lives in the component: no two instances meet"),
-            Self::Proxy => (
-                spec.address.as_ref().is_some_and(|address| !address.contains(',')),
-                "a proxy needs a broker with one address",
-            ),
+            Self::Proxy => (spec.address.is_some(), "the broker lives in the component: no proxy can stand before it"),
             Self::Groups => (features.groups, "the adapter does not declare `groups`"),
             Self::Ordering => (features.ordering, "the adapter does not declare `ordering`"),
             Self::Count => (features.delivery_count, "the adapter does not declare `delivery-count`"),

@@ -29,13 +29,17 @@ impl Profile {
         self.conformance.max_message_bytes.or(Some(features.max_message_bytes).filter(|bytes| *bytes > 0))
     }
 
-    /// Where a proxy finds the broker.
-    pub(crate) async fn broker_address(&self) -> Result<SocketAddr, Wrong> {
-        let Some(address) = &self.conformance.address else { return Err(Wrong::new("the profile names no address")) };
-        let wrong =
-            |why: String| Wrong::new(format!("no proxy can stand before the profile's address {address}: {why}"));
-        let mut found = tokio::net::lookup_host(address.as_str()).await.map_err(|error| wrong(error.to_string()))?;
-        found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
+    /// Where proxies find the broker, or each of its nodes.
+    pub(crate) async fn broker_addresses(&self) -> Result<Vec<SocketAddr>, Wrong> {
+        let Some(addresses) = &self.conformance.address else { return Err(Wrong::new("the profile names no address")) };
+        let mut found = Vec::new();
+        for address in addresses.split(',').map(str::trim) {
+            let wrong =
+                |why: String| Wrong::new(format!("no proxy can stand before the profile's address {address}: {why}"));
+            let mut all = tokio::net::lookup_host(address).await.map_err(|error| wrong(error.to_string()))?;
+            found.push(all.next().ok_or_else(|| wrong("the name has no address".to_owned()))?);
+        }
+        Ok(found)
     }
 
     /// The reason why a check is left out.
@@ -55,12 +59,14 @@ impl Profile {
         values.filter(|value| value.len() >= SECRET_BYTES_MIN).collect()
     }
 
-    /// The component with another broker's address in its settings.
-    pub(crate) fn at(&self, address: Option<SocketAddr>) -> Component {
+    /// The component with other addresses of a broker in its settings, in place of all that the profile names; none: as it
+    /// is.
+    pub(crate) fn at(&self, addresses: &[SocketAddr]) -> Component {
         let mut component = self.component.clone();
-        if let (Some(from), Some(to)) = (&self.conformance.address, address) {
+        if let (Some(from), false) = (&self.conformance.address, addresses.is_empty()) {
+            let to = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
             for property in &mut component.properties {
-                property.value = Text::new(property.value.reveal().replace(from, &to.to_string()));
+                property.value = Text::new(property.value.reveal().replace(from, &to));
             }
         }
         component

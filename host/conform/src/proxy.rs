@@ -99,6 +99,19 @@ pub struct Counts {
     swallowing_since: Option<Instant>,
 }
 
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, counts| Self {
+            open: sum.open + counts.open,
+            accepted: sum.accepted + counts.accepted,
+            cuts: sum.cuts + counts.cuts,
+            requests: sum.requests + counts.requests,
+            request_bytes: sum.request_bytes + counts.request_bytes,
+            swallowing_since: sum.swallowing_since.or(counts.swallowing_since),
+        })
+    }
+}
+
 impl Proxy {
     /// A proxy on a port that the system chooses, which passes everything to this server.
     ///
@@ -160,6 +173,15 @@ impl Proxy {
         });
         let late = |late| io::Error::new(io::ErrorKind::TimedOut, format!("{late} ({mode:?}, {:?})", self.counts()));
         cut.await.map_err(late)
+    }
+
+    /// Passes again, whatever was set. A swallow that has begun ends as it would have: what comes after lost bytes must not
+    /// pass for what they were.
+    pub fn calm(&self) {
+        if self.counts().swallowing_since.is_some() {
+            self.cut_all(Cut::Reset);
+        }
+        self.set(Mode::Pass);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod inbox;
 mod instance;
+mod proxies;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use whimbrel_wasm::Adapter;
 use crate::check::{Check, Finding, Wrong};
 use crate::control::{Control, Stored};
 use crate::profile::Profile;
-use crate::proxy::Proxy;
 pub(crate) use inbox::{ARRIVE_WAIT, Inbox, number};
 pub(crate) use instance::{Instance, Payload};
+pub(crate) use proxies::Proxies;
 
 /// What all checks of one run share.
 pub(crate) struct Bench {
@@ -29,23 +30,23 @@ pub(crate) struct Bench {
     run: String,
     /// What the faults are drawn with.
     pub(crate) seed: u64,
-    /// Stands before a broker that tells its clients to come to this address.
-    proxy: Option<Arc<Proxy>>,
+    /// Stand before a broker that tells its clients to come to these addresses.
+    proxies: Option<Arc<Proxies>>,
 }
 
 impl Bench {
     /// Opens a first instance, for what it declares.
     pub(crate) async fn set_up(profile: Profile, adapter: Adapter, seed: u64) -> Self {
         let run = format!("{:08x}", fastrand::u32(..));
-        let (proxy, opened) = match standing_proxy(&profile).await {
+        let (proxies, opened) = match standing_proxies(&profile).await {
             Err(wrong) => (None, Err(wrong.to_string())),
-            Ok(proxy) => {
-                let component = profile.at(proxy.as_ref().map(|proxy| proxy.address()));
+            Ok(proxies) => {
+                let component = profile.at(&addresses(proxies.as_deref()));
                 let probe = Instance::start(&profile, &adapter, &component, &format!("conform-{run}-probe")).await;
-                (proxy, probe.map(|instance| instance.features()).map_err(|wrong| wrong.to_string()))
+                (proxies, probe.map(|instance| instance.features()).map_err(|wrong| wrong.to_string()))
             }
         };
-        Self { profile, adapter, opened, run, seed, proxy }
+        Self { profile, adapter, opened, run, seed, proxies }
     }
 
     /// What the adapter declares; nothing, if it does not open.
@@ -68,12 +69,19 @@ impl Bench {
     }
 }
 
-/// The proxy that a broker's clients are told to come to, if the profile says where that is.
-async fn standing_proxy(profile: &Profile) -> Result<Option<Arc<Proxy>>, Wrong> {
-    let Some(listen) = profile.conformance.proxy_listen else { return Ok(None) };
-    let broker = profile.broker_address().await?;
-    let wrong = |error| Wrong::new(format!("proxyListen {listen}: {error}"));
-    Ok(Some(Arc::new(Proxy::start_at(listen, broker).await.map_err(wrong)?)))
+/// The proxies that a broker's clients are told to come to, if the profile says where that is.
+async fn standing_proxies(profile: &Profile) -> Result<Option<Arc<Proxies>>, Wrong> {
+    let listen = &profile.conformance.proxy_listen;
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error| Wrong::new(format!("proxyListen {listen:?}: {error}"));
+    let proxies = Proxies::start_at(listen, profile.broker_addresses().await?).await.map_err(wrong)?;
+    Ok(Some(Arc::new(proxies)))
+}
+
+fn addresses(proxies: Option<&Proxies>) -> Vec<SocketAddr> {
+    proxies.map(Proxies::addresses).unwrap_or_default()
 }
 
 /// What a check gets.
@@ -105,17 +113,17 @@ impl Rig {
 
     /// A fresh instance of the component, opened and ready, as a host process of that name would have it.
     pub(crate) async fn instance(&self, name: &str) -> Result<Instance, Wrong> {
-        let component = self.profile().at(self.bench.proxy.as_ref().map(|proxy| proxy.address()));
+        let component = self.profile().at(&addresses(self.bench.proxies.as_deref()));
         self.instance_of(name, &component).await.map_err(|wrong| wrong.or_of("D1"))
     }
 
-    /// A proxy before the broker, that nobody uses but this check.
-    pub(crate) async fn proxy(&self) -> Result<Arc<Proxy>, Wrong> {
-        match &self.bench.proxy {
-            Some(proxy) => Ok(Arc::clone(proxy)),
+    /// Proxies before the broker, that nobody uses but this check.
+    pub(crate) async fn proxies(&self) -> Result<Arc<Proxies>, Wrong> {
+        match &self.bench.proxies {
+            Some(proxies) => Ok(Arc::clone(proxies)),
             None => {
-                let proxy = Proxy::start(self.profile().broker_address().await?).await;
-                Ok(Arc::new(proxy.map_err(|error| Wrong::new(format!("no proxy can be started: {error}")))?))
+                let proxies = Proxies::start(self.profile().broker_addresses().await?).await;
+                Ok(Arc::new(proxies.map_err(|error| Wrong::new(format!("no proxy can be started: {error}")))?))
             }
         }
     }
@@ -130,9 +138,9 @@ impl Rig {
         self.check
     }
 
-    /// The same with the broker's address replaced.
-    pub(crate) async fn instance_at(&self, name: &str, address: SocketAddr) -> Result<Instance, Wrong> {
-        self.instance_of(name, &self.profile().at(Some(address))).await
+    /// The same, which reaches the broker through these.
+    pub(crate) async fn instance_behind(&self, name: &str, proxies: &Proxies) -> Result<Instance, Wrong> {
+        self.instance_of(name, &self.profile().at(&proxies.addresses())).await
     }
 
     /// The same of another component.

@@ -18,11 +18,12 @@ pub type Command = Vec<String>;
 /// What the conformance kit must know of a broker (kind `Conformance`, apiVersion `whimbrel.dev/v1alpha1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conformance {
-    /// `address`: the broker's, spelled as in the component's metadata, where a proxy's can stand in its place. None: the
-    /// broker lives in the component and is gone with it.
+    /// `address`: the broker's, spelled as in the component's metadata, where a proxy's can stand in its place; of a broker of
+    /// several nodes all of them, with commas. None: the broker lives in the component and is gone with it.
     pub address: Option<String>,
-    /// `proxyListen`: where a proxy must listen, for brokers that tell their clients where to connect.
-    pub proxy_listen: Option<SocketAddr>,
+    /// `proxyListen`: where proxies must listen, for brokers that tell their clients where to connect: one for each of
+    /// `address`, in that order. Empty: anywhere.
+    pub proxy_listen: Vec<SocketAddr>,
     /// `start`: returns when the broker answers.
     pub start: Command,
     /// `stop`: in good order.
@@ -58,7 +59,7 @@ impl Default for Conformance {
     fn default() -> Self {
         Self {
             address: None,
-            proxy_listen: None,
+            proxy_listen: Vec::new(),
             start: Vec::new(),
             stop: Vec::new(),
             kill: Vec::new(),

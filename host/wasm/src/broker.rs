@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ impl Adapter {
     ) -> (watch::Receiver<BrokerState>, Replacer) {
         let (state, watched) = watch::channel(BrokerState::Starting);
         let (orders, ordered) = mpsc::channel(1);
-        let name = settings.name.clone();
+        let (name, memory) = (settings.name.clone(), Arc::default());
         let made = self.made(settings.grants.clone(), &name);
         let common = Common {
             settings,
@@ -144,9 +144,10 @@ impl Adapter {
             jobs: Arc::new(Mutex::new(Jobs::new(queue))),
             places: Places::new(),
             started: AtomicU64::new(0),
+            memory: Arc::clone(&memory),
         };
         tokio::spawn(Supervisor::new(common, made, ordered).run());
-        (watched, Replacer { name, orders })
+        (watched, Replacer { name, orders, memory })
     }
 
     fn made(&self, grants: Grants, name: &str) -> Made {
@@ -162,11 +163,12 @@ impl Adapter {
     }
 }
 
-/// Lets another adapter take over from the one that runs for a broker, while messages flow.
+/// A running adapter's other handle: lets another one take over while messages flow, and tells what this one takes up.
 #[derive(Debug, Clone)]
 pub struct Replacer {
     name: String,
     orders: mpsc::Sender<Order>,
+    memory: Arc<AtomicUsize>,
 }
 
 /// Why another adapter did not take over. The one that ran runs on.
@@ -187,6 +189,13 @@ pub enum ReplaceError {
 }
 
 impl Replacer {
+    /// Bytes of linear memory that the adapter's instance has, of two the one that grew last. It never gives any back, so this
+    /// is the most that it has needed.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
     /// Opens an adapter beside the running one. Once it is ready, it takes over: publishes go to it from then on; the
     /// other one answers those that it was given, settles what it delivered, and closes. Returns when the new one serves.
     ///

@@ -1,7 +1,7 @@
 //! One instance of an adapter, as its supervisor holds it: a task that owns the store. It serves from its start, or it is
 //! opened beside the one that serves and waits until it may.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Common {
     pub(crate) places: Places,
     /// Instances so far.
     pub(crate) started: AtomicU64,
+    /// Bytes of linear memory of one instance, the one that grew last.
+    pub(crate) memory: Arc<AtomicUsize>,
 }
 
 /// A component and what it may reach: what an instance is made of.
@@ -147,6 +149,7 @@ async fn live(
 ) -> Result<End, String> {
     let engines = made.adapter.engines();
     let data = State::new(made.log.clone(), Arc::clone(&made.grants), MEMORY_BYTES_MAX);
+    let data = data.measured(Arc::clone(&common.memory));
     let last_words = data.last_words.clone();
     let (mut store, busy) = state::store(&engines.adapters, data, BUSY_MAX);
     let number = common.started.fetch_add(1, Ordering::Relaxed);

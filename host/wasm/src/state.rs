@@ -1,7 +1,7 @@
 //! What belongs to one store: WASI with everything denied, limits, grants, the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -46,13 +46,19 @@ impl State {
         Self {
             wasi: wasi.build(),
             table: ResourceTable::new(),
-            limits: Limits { bytes_max: memory_bytes, bytes: 0 },
+            limits: Limits { bytes_max: memory_bytes, bytes: 0, gauge: Arc::default() },
             grants,
             log,
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
             last_words,
             busy: BusyTicks::default(),
         }
+    }
+
+    /// The same, which writes here how many bytes of linear memory it has.
+    pub(crate) fn measured(mut self, gauge: Arc<AtomicUsize>) -> Self {
+        self.limits.gauge = gauge;
+        self
     }
 }
 
@@ -62,6 +68,8 @@ struct Limits {
     bytes_max: usize,
     /// All linear memories together.
     bytes: usize,
+    /// The same, for others to read.
+    gauge: Arc<AtomicUsize>,
 }
 
 impl ResourceLimiter for Limits {
@@ -70,6 +78,7 @@ impl ResourceLimiter for Limits {
         let fits = bytes <= self.bytes_max;
         if fits {
             self.bytes = bytes;
+            self.gauge.store(bytes, Ordering::Relaxed);
         }
         Ok(fits)
     }
@@ -151,18 +160,20 @@ mod tests {
 
     #[test]
     fn all_memories_count_together() {
-        let mut limits = Limits { bytes_max: 100, bytes: 0 };
+        let gauge = Arc::default();
+        let mut limits = Limits { bytes_max: 100, bytes: 0, gauge: Arc::clone(&gauge) };
         let mut grows = |from, to| limits.memory_growing(from, to, None).unwrap();
         assert!(grows(0, 60));
         assert!(grows(0, 30), "a second memory");
         assert!(!grows(30, 41), "90 and 11 more");
         assert!(grows(60, 70));
         assert!(!grows(0, 1));
+        assert_eq!(gauge.load(Ordering::Relaxed), 100);
     }
 
     #[test]
     fn tables_and_their_number_are_bounded() {
-        let mut limits = Limits { bytes_max: 0, bytes: 0 };
+        let mut limits = Limits { bytes_max: 0, bytes: 0, gauge: Arc::default() };
         assert!(limits.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
         assert!(!limits.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).unwrap());
         assert_eq!(

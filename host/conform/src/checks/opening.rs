@@ -128,7 +128,7 @@ async fn refuses_one(rig: &Rig, name: &str) -> Result<(), Wrong> {
 async fn waits(rig: &Rig) -> Tested {
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let nobody = nobody.map_err(|error| Wrong::new(format!("this machine gives no port: {error}")))?;
-    let component = rig.profile().at(Some(nobody));
+    let component = rig.profile().at(&[nobody]);
     let bound = component.init_timeout + NEWS_WAIT;
     let mut instance = rig.instance_begun("one", &component)?;
     let told = |state: &BrokerState| !matches!(state, BrokerState::Starting | BrokerState::Ready);

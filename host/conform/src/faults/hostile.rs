@@ -14,8 +14,8 @@ use whimbrel_wasm::BrokerState;
 use super::behind::behind;
 use super::load::{Load, RECOVER_WAIT};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
-use crate::proxy::{Cut, Mode, Proxy, Toward};
-use crate::rig::{Instance, Rig};
+use crate::proxy::{Cut, Mode, Toward};
+use crate::rig::{Instance, Proxies, Rig};
 use crate::scale::scaled_time;
 
 /// How long an adapter is left with each peer.
@@ -35,11 +35,8 @@ const TRUNCATED_AT: [u64; 8] = [1, 2, 4, 7, 12, 24, 60, 150];
 const SOAK: Duration = Duration::from_secs(4);
 const CUT_EVERY: Duration = Duration::from_millis(1500);
 
-/// What this process may grow by in a soak: the ledger, and what allocators keep.
-const GROWTH_BYTES_MAX: u64 = 96 << 20;
-
-/// Bytes of a page, as the system counts them here.
-const PAGE_BYTES: u64 = 4096;
+/// What the component's memory may grow by in a soak after its first cut: what allocators keep, and no more for more cuts.
+const GROWTH_BYTES_MAX: usize = 16 << 20;
 
 /// What a peer does with whoever connects.
 #[derive(Debug, Clone, Copy)]
@@ -108,21 +105,21 @@ async fn hostile(rig: &Rig) -> Tested {
     for peer in PEERS {
         meet(rig, *peer).await?;
     }
-    let proxy = rig.proxy().await?;
+    let proxies = rig.proxies().await?;
     for bytes in TRUNCATED_AT {
-        truncated(rig, &proxy, bytes).await?;
+        truncated(rig, &proxies, bytes).await?;
     }
-    let instance = behind(rig, &proxy).await?;
+    let instance = behind(rig, &proxies).await?;
     let dies = dies(instance.states(), false);
     let working = async {
-        forged(rig, &proxy, &instance).await?;
-        soak(rig, &proxy, &instance).await
+        forged(rig, &proxies, &instance).await?;
+        soak(rig, &proxies, &instance).await
     };
     let outcome = tokio::select! {
         worked = working => worked,
         why = dies => Err(Wrong::new(format!("the adapter died where it should have answered an error: {why}"))),
     };
-    proxy.set(Mode::Pass);
+    proxies.set(Mode::Pass);
     instance.kill().await;
     outcome?;
     Ok(Finding::Passed)
@@ -146,7 +143,7 @@ async fn dies(mut states: watch::Receiver<BrokerState>, opening: bool) -> String
 /// Leaves an adapter with a peer for a while.
 async fn meet(rig: &Rig, peer: Peer) -> Result<(), Wrong> {
     let server = Server::start(peer).await.map_err(|error| Wrong::new(format!("no port for a peer: {error}")))?;
-    let instance = rig.instance_begun("meets", &rig.profile().at(Some(server.address)))?;
+    let instance = rig.instance_begun("meets", &rig.profile().at(&[server.address]))?;
     let died = timeout(EACH, dies(instance.states(), true)).await;
     instance.kill().await;
     match died {
@@ -156,16 +153,16 @@ async fn meet(rig: &Rig, peer: Peer) -> Result<(), Wrong> {
 }
 
 /// The broker's first answers are cut short after so many bytes.
-async fn truncated(rig: &Rig, proxy: &Proxy, bytes: u64) -> Result<(), Wrong> {
-    proxy.set(Mode::CutAfter(Toward::Client, bytes, Cut::Close));
-    let mut instance = rig.instance_begun("truncated", &rig.profile().at(Some(proxy.address())))?;
+async fn truncated(rig: &Rig, proxies: &Proxies, bytes: u64) -> Result<(), Wrong> {
+    proxies.set(Mode::CutAfter(Toward::Client, bytes, Cut::Close));
+    let mut instance = rig.instance_begun("truncated", &rig.profile().at(&proxies.addresses()))?;
     let states = instance.states();
     let opens = instance.reaches(RECOVER_WAIT, |state| *state == BrokerState::Ready);
     let outcome = tokio::select! {
         opened = opens => Ok(opened),
         why = dies(states, true) => Err(why),
     };
-    proxy.set(Mode::Pass);
+    proxies.set(Mode::Pass);
     let state = instance.state();
     instance.kill().await;
     match outcome {
@@ -184,7 +181,7 @@ async fn truncated(rig: &Rig, proxy: &Proxy, bytes: u64) -> Result<(), Wrong> {
 }
 
 /// The broker's answers are garbled and forged in the midst of a session.
-async fn forged(rig: &Rig, proxy: &Proxy, instance: &Instance) -> Result<(), Wrong> {
+async fn forged(rig: &Rig, proxies: &Proxies, instance: &Instance) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
     let inbox = load.subscribe(instance).await?;
     let account = load
@@ -192,7 +189,7 @@ async fn forged(rig: &Rig, proxy: &Proxy, instance: &Instance) -> Result<(), Wro
             load.flows(1).await?;
             for mode in FORGERIES.iter().map(|forged| Mode::Forge(forged)).chain([Mode::Garbage]) {
                 load.ledger.fault(format!("{mode:?}"));
-                let struck = if mode == Mode::Garbage { garble(proxy).await } else { proxy.strike(mode).await };
+                let struck = if mode == Mode::Garbage { garble(proxies).await } else { proxies.strike(mode).await };
                 struck.map_err(|error| Wrong::new(error.to_string()))?;
                 load.recovers(instance).await.map_err(|wrong| wrong.and(&format!("after {mode:?}")))?;
             }
@@ -204,16 +201,16 @@ async fn forged(rig: &Rig, proxy: &Proxy, instance: &Instance) -> Result<(), Wro
     Ok(())
 }
 
-async fn garble(proxy: &Proxy) -> std::io::Result<()> {
-    proxy.set(Mode::Garbage);
+async fn garble(proxies: &Proxies) -> std::io::Result<()> {
+    proxies.set(Mode::Garbage);
     sleep_until(Instant::now() + EACH).await;
-    proxy.set(Mode::Pass);
-    proxy.cut_all(Cut::Reset);
+    proxies.set(Mode::Pass);
+    proxies.cut_all(Cut::Reset);
     Ok(())
 }
 
 /// A run with a cut now and then.
-async fn soak(rig: &Rig, proxy: &Proxy, instance: &Instance) -> Result<(), Wrong> {
+async fn soak(rig: &Rig, proxies: &Proxies, instance: &Instance) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
     let inbox = load.subscribe(instance).await?;
     let until = Instant::now() + scaled_time(SOAK);
@@ -223,26 +220,24 @@ async fn soak(rig: &Rig, proxy: &Proxy, instance: &Instance) -> Result<(), Wrong
             while Instant::now() < until {
                 sleep_until(Instant::now() + CUT_EVERY).await;
                 // Counted from the first cut on: by then everything that is made once is there.
-                before = before.or_else(resident_bytes);
+                before = before.or_else(|| Some(instance.memory_bytes()));
                 load.ledger.fault("cut");
-                proxy.cut_all(Cut::Reset);
+                proxies.cut_all(Cut::Reset);
                 load.recovers(instance).await?;
             }
             Ok(())
         })
         .await?;
-    let grown = resident_bytes().zip(before).map_or(0, |(after, before)| after.saturating_sub(before));
+    let grown = before.map_or(0, |before| instance.memory_bytes().saturating_sub(before));
     if grown > GROWTH_BYTES_MAX {
-        let what = format!("memory has grown by {} MiB in a run of {:?}; {account}", grown >> 20, scaled_time(SOAK));
+        let what = format!(
+            "the component's memory has grown by {} MiB in a run of {:?}; {account}",
+            grown >> 20,
+            scaled_time(SOAK)
+        );
         return Err(Wrong::new(what));
     }
     account.judge()
-}
-
-/// Memory of this process, which all instances live in; none where the system does not tell.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    text.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * PAGE_BYTES)
 }
 
 /// A peer on loopback. Dropped, it is gone.

@@ -11,8 +11,8 @@ use super::behind::behind;
 use super::load::Load;
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Seen;
-use crate::proxy::{Mode, Proxy};
-use crate::rig::{Instance, Rig};
+use crate::proxy::Mode;
+use crate::rig::{Instance, Proxies, Rig};
 use crate::scale::{scaled, scaled_time};
 use crate::wait::until_within;
 
@@ -73,12 +73,12 @@ pub(super) const CHECKS: &[Check] = &[Check {
 type Arrivals = Arc<Mutex<HashMap<u64, Vec<Instant>>>>;
 
 async fn hot(rig: &Rig) -> Tested {
-    let proxy = rig.proxy().await?;
-    let instance = behind(rig, &proxy).await?;
+    let proxies = rig.proxies().await?;
+    let instance = behind(rig, &proxies).await?;
     let clean = run_clean(&Load::new(rig).await?, &instance).await?;
     let arrivals = Arrivals::default();
     let poison = Load::new(rig).await?.answering(verdicts(&arrivals));
-    let (others, cost) = run_poisoned(&poison, &instance, &proxy, &arrivals).await?;
+    let (others, cost) = run_poisoned(&poison, &instance, &proxies, &arrivals).await?;
     let slowest = clean.mul_f64(SLOWER_MAX) + SLOWER_SPARE;
     if rig.features().delay && others > slowest {
         let what = format!("the other messages took {others:?} beside poison, {clean:?} without (at most {slowest:?})");
@@ -86,7 +86,7 @@ async fn hot(rig: &Rig) -> Tested {
     }
     judge_gaps(&arrivals)?;
     cost.judge()?;
-    refused(&instance, &proxy).await?;
+    refused(&instance, &proxies).await?;
     poison.fill_elsewhere(&instance).await?;
     instance.kill().await;
     Ok(Finding::Passed)
@@ -147,11 +147,11 @@ impl Cost {
 async fn run_poisoned(
     load: &Load<'_>,
     instance: &Instance,
-    proxy: &Proxy,
+    proxies: &Proxies,
     arrivals: &Arrivals,
 ) -> Result<(Duration, Cost), Wrong> {
     let inbox = load.subscribe(instance).await?;
-    let idle = requests_per_second(proxy, IDLE).await;
+    let idle = requests_per_second(proxies, IDLE).await;
     let others = scaled(MESSAGES) - (0..scaled(MESSAGES)).filter(|n| is_poison(*n)).count() as u64;
     let since = Instant::now();
     let working = async {
@@ -160,7 +160,7 @@ async fn run_poisoned(
         let took = since.elapsed();
         let counting = arrivals.lock().unwrap_or_else(PoisonError::into_inner).len();
         // A part of one wait: nothing is due yet in the first half, and nothing is published any more.
-        let waiting = requests_per_second(proxy, RETRY_WAIT / 2).await;
+        let waiting = requests_per_second(proxies, RETRY_WAIT / 2).await;
         match done {
             Ok(()) => Ok((took, Cost { idle, waiting })),
             Err(_) => {
@@ -182,11 +182,11 @@ async fn run_poisoned(
     Ok(worked)
 }
 
-async fn requests_per_second(proxy: &Proxy, window: Duration) -> f64 {
-    let before = proxy.counts().requests;
+async fn requests_per_second(proxies: &Proxies, window: Duration) -> f64 {
+    let before = proxies.counts().requests;
     sleep_until(Instant::now() + window).await;
     #[allow(clippy::cast_precision_loss, reason = "requests of a second are far below 2^52")]
-    let requests = (proxy.counts().requests - before) as f64;
+    let requests = (proxies.counts().requests - before) as f64;
     requests / window.as_secs_f64()
 }
 
@@ -206,13 +206,13 @@ fn judge_gaps(arrivals: &Arrivals) -> Result<(), Wrong> {
 }
 
 /// The broker refuses connections for a while: how often it is asked.
-async fn refused(instance: &Instance, proxy: &Proxy) -> Result<(), Wrong> {
-    let (before, cpu) = (proxy.counts(), instance.cpu());
+async fn refused(instance: &Instance, proxies: &Proxies) -> Result<(), Wrong> {
+    let (before, cpu) = (proxies.counts(), instance.cpu());
     let window = scaled_time(REFUSED).min(BOUND);
-    proxy.set(Mode::Refuse);
+    proxies.set(Mode::Refuse);
     sleep_until(Instant::now() + window).await;
-    let (after, burnt) = (proxy.counts(), instance.cpu());
-    proxy.set(Mode::Pass);
+    let (after, burnt) = (proxies.counts(), instance.cpu());
+    proxies.set(Mode::Pass);
     let tries = after.accepted - before.accepted;
     #[allow(clippy::cast_precision_loss, reason = "connections of an adapter are few")]
     let most = TRIES_PER_SECOND_MAX * window.as_secs_f64() * before.open.max(1) as f64;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use tokio::time::Instant;
 use whimbrel_pubsub::Arrived;
 
@@ -24,6 +24,18 @@ const SLOW_LEASES: u32 = 3;
 /// The least that it takes, where the broker knows no lease.
 const SLOW_MIN: Duration = Duration::from_secs(3);
 
+/// Messages that wait behind those few, which the component may not take into its memory.
+const QUEUED: u64 = 100_000;
+
+/// Bytes of linear memory that it may have then.
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// Publishers that put them there.
+const QUEUED_AT_ONCE: u64 = 4;
+
+/// Deliveries that are acknowledged before it is measured, so that some were asked for again and again.
+const QUEUED_ACKS: usize = 200;
+
 /// How long the slow consumers wait for what their credit allows.
 const FIRST_WAIT: Duration = Duration::from_secs(20);
 
@@ -38,12 +50,12 @@ pub(super) const CHECKS: &[Check] = &[
         id: "S7",
         title: "keeps the lease of what takes long, and its credit",
         expects: "a handler takes three times the lease: nobody gets a message that it has in hand, and no subscription has \
-                  more unsettled messages than `max-unsettled`",
-        cause: "a lease that is not renewed while a delivery is open, or a prefetch that is not counted",
+                  more unsettled messages than `max-unsettled`; with 100 000 more that wait, the component has less than 64 MiB of memory",
+        cause: "a lease that is not renewed while a delivery is open, or a prefetch that is not counted or not bounded",
         read: "wit/README.md, \"Settling\"",
         needs: &[Need::Shared, Need::Groups, Need::Queue],
-        bound: Some(Duration::from_secs(120)),
-        run: |rig| Box::pin(slow(rig)),
+        bound: Some(Duration::from_secs(240)),
+        run: |rig| Box::pin(lasting(rig)),
     },
     Check {
         id: "S8",
@@ -57,7 +69,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-async fn slow(rig: &Rig) -> Tested {
+async fn lasting(rig: &Rig) -> Tested {
+    slow(rig).await?;
+    queued(rig).await?;
+    Ok(Finding::Passed)
+}
+
+async fn slow(rig: &Rig) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
     let (one, two) = (rig.instance("one").await?, rig.instance("two").await?);
     let mut first = load.subscribe_with(&one, SLOW_CREDIT).await?;
@@ -89,8 +107,32 @@ async fn slow(rig: &Rig) -> Tested {
     load.settle(&mut second, also).await;
     drain(&load, [(&one, first), (&two, second)].into()).await;
     join_all([one, two].map(Instance::kill)).await;
-    load.account().await?.judge().map_err(|wrong| wrong.or_of("D6"))?;
-    Ok(Finding::Passed)
+    load.account().await?.judge().map_err(|wrong| wrong.or_of("D6"))
+}
+
+/// Many messages wait while few may be in hand: they wait at the broker.
+async fn queued(rig: &Rig) -> Result<(), Wrong> {
+    let load = Load::new(rig).await?;
+    let (publisher, consumer) = (rig.instance("publisher").await?, rig.instance("consumer").await?);
+    let mut inbox = load.subscribe_with(&consumer, SLOW_CREDIT).await?;
+    try_join_all((0..QUEUED_AT_ONCE).map(|_| load.fill(&publisher, QUEUED / QUEUED_AT_ONCE))).await?;
+    for _ in 0..QUEUED_ACKS {
+        let arrived = inbox.next(FIRST_WAIT).await;
+        let arrived = arrived.ok_or_else(|| Wrong::of("D6", "messages wait, and none is delivered"))?;
+        load.settle(&mut inbox, vec![arrived]).await;
+    }
+    let bytes = consumer.memory_bytes();
+    join_all([publisher, consumer].map(Instance::kill)).await;
+    if bytes >= QUEUED_BYTES_MAX {
+        let what = format!(
+            "with {QUEUED} messages that wait at the broker and {SLOW_CREDIT} that may be in hand, the component has {} MiB of \
+             memory (less than {} MiB are allowed)",
+            bytes >> 20,
+            QUEUED_BYTES_MAX >> 20
+        );
+        return Err(Wrong::new(what));
+    }
+    Ok(())
 }
 
 /// What is delivered to a consumer that settles nothing, from its first delivery on.

@@ -1,6 +1,5 @@
 //! The network between adapter and broker breaks: connections cut at any byte and in any way, confirms lost.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -10,8 +9,8 @@ use super::behind::behind;
 use super::load::{IN_FLIGHT_MIN, Load, MESSAGE_BYTES, RECOVER_WAIT};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Sheet;
-use crate::proxy::{Cut, Mode, Proxy, Toward};
-use crate::rig::{Instance, Rig};
+use crate::proxy::{Cut, Mode, Toward};
+use crate::rig::{Instance, Proxies, Rig};
 use crate::scale::scaled;
 use crate::wait::{until, until_within};
 
@@ -68,32 +67,32 @@ pub(super) const CHECKS: &[Check] = &[
 
 async fn cuts(rig: &Rig) -> Tested {
     let load = Load::new(rig).await?;
-    let proxy = rig.proxy().await?;
-    let instance = behind(rig, &proxy).await?;
+    let proxies = rig.proxies().await?;
+    let instance = behind(rig, &proxies).await?;
     let inbox = load.subscribe(&instance).await?;
     let mut before = 0;
     let account = load
         .run(&instance, vec![(&instance, inbox)], async {
             load.flows(MESSAGES_BETWEEN).await?;
-            before = proxy.counts().open;
+            before = proxies.counts().open;
             let mut random = fastrand::Rng::with_seed(rig.seed());
             for n in 0..scaled(CUTS) {
-                strike(&load, &proxy, random_cut(&mut random, n)).await?;
+                strike(&load, &proxies, random_cut(&mut random, n)).await?;
                 load.recovers(&instance).await?;
                 load.flows(MESSAGES_BETWEEN).await?;
             }
             for n in 0..scaled(1) {
-                fall_silent(&load, &proxy, n).await?;
+                fall_silent(&load, &proxies, n).await?;
                 load.recovers(&instance).await?;
                 load.strikes("half-open").await;
-                proxy.cut_all(Cut::Strand);
+                proxies.cut_all(Cut::Strand);
                 load.recovers(&instance).await?;
             }
             Ok(())
         })
         .await?;
-    let left = until_within(RECOVER_WAIT, "", async || (proxy.counts().open <= before).then_some(())).await;
-    let open = proxy.counts().open;
+    let left = until_within(RECOVER_WAIT, "", async || (proxies.counts().open <= before).then_some(())).await;
+    let open = proxies.counts().open;
     instance.kill().await;
     account.judge()?;
     if left.is_err() || open == 0 {
@@ -110,32 +109,32 @@ fn random_cut(random: &mut fastrand::Rng, n: u64) -> Mode {
     Mode::CutAfter(toward, random.u64(1..CUT_WITHIN_BYTES), how)
 }
 
-async fn strike(load: &Load<'_>, proxy: &Proxy, mode: Mode) -> Result<(), Wrong> {
+async fn strike(load: &Load<'_>, proxies: &Proxies, mode: Mode) -> Result<(), Wrong> {
     let in_flight = load.ledger.in_flight();
-    let struck = proxy.strike(mode).await.map_err(|error| Wrong::new(error.to_string()));
+    let struck = proxies.strike(mode).await.map_err(|error| Wrong::new(error.to_string()));
     load.ledger.fault_with(format!("{mode:?}"), in_flight.max(load.ledger.in_flight()));
     struck
 }
 
-async fn fall_silent(load: &Load<'_>, proxy: &Proxy, n: u64) -> Result<(), Wrong> {
+async fn fall_silent(load: &Load<'_>, proxies: &Proxies, n: u64) -> Result<(), Wrong> {
     let silence = BLACK_HOLE.mul_f64(1.0 + n as f64).min(BLACK_HOLE_MAX);
     load.strikes(format!("black hole of {silence:?}")).await;
-    proxy.set(Mode::BlackHole);
+    proxies.set(Mode::BlackHole);
     sleep_until(Instant::now() + silence).await;
-    proxy.set(Mode::Pass);
+    proxies.set(Mode::Pass);
     Ok(())
 }
 
 async fn lost_confirms(rig: &Rig) -> Tested {
     let load = Load::new(rig).await?;
-    let proxy = rig.proxy().await?;
-    let instance = behind(rig, &proxy).await?;
+    let proxies = rig.proxies().await?;
+    let instance = behind(rig, &proxies).await?;
     let reader = !rig.profile().conformance.read.is_empty();
     load.fill(&instance, LOST_MESSAGES).await?;
     let mut lost = 0;
     for _ in 0..scaled(LOST_CONFIRMS) {
         let sheets: Vec<_> = (0..LOST_MESSAGES).map(|_| load.ledger.write("", MESSAGE_BYTES)).collect();
-        lost += lose_confirm(&load, &instance, &proxy, &sheets).await?;
+        lost += lose_confirm(&load, &instance, &proxies, &sheets).await?;
         publish_again(&load, &instance, &sheets).await?;
     }
     instance.kill().await;
@@ -154,24 +153,19 @@ async fn lost_confirms(rig: &Rig) -> Tested {
 
 /// Publishes with every answer thrown away, cuts once the messages are stored and lets nobody connect, and judges what the
 /// publisher is told. How many were stored.
-async fn lose_confirm(
-    load: &Load<'_>,
-    instance: &Instance,
-    proxy: &Arc<Proxy>,
-    sheets: &[Sheet],
-) -> Result<u64, Wrong> {
-    let requests = proxy.counts().requests;
-    proxy.set(Mode::Mute);
+async fn lose_confirm(load: &Load<'_>, instance: &Instance, proxies: &Proxies, sheets: &[Sheet]) -> Result<u64, Wrong> {
+    let requests = proxies.counts().requests;
+    proxies.set(Mode::Mute);
     let cutting = async {
-        let stored = stored(load, proxy, requests, sheets).await;
+        let stored = stored(load, proxies, requests, sheets).await;
         load.ledger.fault("confirm lost");
         // Until the publisher has its answer: who numbers its messages may ask again over a new connection, and be told in
         // truth that they are stored.
-        proxy.set(Mode::Refuse);
+        proxies.set(Mode::Refuse);
         stored
     };
     let (stored, answers) = tokio::join!(cutting, load.publish_once(instance, sheets));
-    proxy.set(Mode::Pass);
+    proxies.set(Mode::Pass);
     let stored = stored?;
     let of = |sheet: &Sheet| stored.as_ref().map(|stored| stored.contains(&sheet.n));
     for (sheet, answer) in sheets.iter().zip(answers) {
@@ -191,9 +185,14 @@ async fn lose_confirm(
 }
 
 /// The numbers of those that are in the broker, once all are or the time is over; none where nobody can read it.
-async fn stored(load: &Load<'_>, proxy: &Proxy, requests: u64, sheets: &[Sheet]) -> Result<Option<Vec<u64>>, Wrong> {
+async fn stored(
+    load: &Load<'_>,
+    proxies: &Proxies,
+    requests: u64,
+    sheets: &[Sheet],
+) -> Result<Option<Vec<u64>>, Wrong> {
     if load.rig.profile().conformance.read.is_empty() {
-        until("the publish to be sent", async || (proxy.counts().requests > requests).then_some(())).await?;
+        until("the publish to be sent", async || (proxies.counts().requests > requests).then_some(())).await?;
         return Ok(None);
     }
     let give_up = Instant::now() + STORED_WAIT;

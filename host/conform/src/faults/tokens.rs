@@ -10,8 +10,8 @@ use super::behind::behind;
 use super::load::{Load, RECOVER_WAIT};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
 use crate::ledger::Seen;
-use crate::proxy::{Cut, Proxy};
-use crate::rig::{Inbox, Instance, Rig};
+use crate::proxy::Cut;
+use crate::rig::{Inbox, Instance, Proxies, Rig};
 use crate::scale::scaled;
 use crate::wait::until_within;
 
@@ -65,20 +65,20 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 async fn stale_tokens(rig: &Rig) -> Tested {
-    let proxy = rig.proxy().await?;
+    let proxies = rig.proxies().await?;
     for _ in 0..scaled(1) {
-        stale_round(rig, &proxy).await?;
+        stale_round(rig, &proxies).await?;
     }
     Ok(Finding::Passed)
 }
 
-async fn stale_round(rig: &Rig, proxy: &Proxy) -> Result<(), Wrong> {
+async fn stale_round(rig: &Rig, proxies: &Proxies) -> Result<(), Wrong> {
     let load = Load::new(rig).await?;
-    let instance = behind(rig, proxy).await?;
+    let instance = behind(rig, proxies).await?;
     let mut inbox = load.subscribe(&instance).await?;
     load.fill(&instance, HELD as u64).await?;
     let old = hold(&load, &mut inbox, HELD).await?;
-    cut(&load, &instance, proxy).await?;
+    cut(&load, &instance, proxies).await?;
     let taken = settle_old(&load, &mut inbox, &old).await;
     if inbox.is_gone() {
         inbox = load.subscribe(&instance).await?;
@@ -115,11 +115,11 @@ async fn hold(load: &Load<'_>, inbox: &mut Inbox, count: usize) -> Result<BTreeM
 }
 
 /// Cuts every connection, and returns when the adapter has made a new one and publishes over it.
-async fn cut(load: &Load<'_>, instance: &Instance, proxy: &Proxy) -> Result<(), Wrong> {
-    let before = proxy.counts().accepted;
+async fn cut(load: &Load<'_>, instance: &Instance, proxies: &Proxies) -> Result<(), Wrong> {
+    let before = proxies.counts().accepted;
     load.ledger.fault("all connections reset");
-    proxy.cut_all(Cut::Reset);
-    let connected = until_within(RECOVER_WAIT, "", async || (proxy.counts().accepted > before).then_some(())).await;
+    proxies.cut_all(Cut::Reset);
+    let connected = until_within(RECOVER_WAIT, "", async || (proxies.counts().accepted > before).then_some(())).await;
     if connected.is_err() {
         let what = format!("no new connection {} s after all were cut", RECOVER_WAIT.as_secs());
         return Err(Wrong::of("S3", what));

@@ -48,13 +48,13 @@ pub(super) const CHECKS: &[Check] = &[Check {
 }];
 
 async fn many(rig: &Rig) -> Tested {
-    let proxy = rig.proxy().await?;
-    let instance = behind(rig, &proxy).await?;
+    let proxies = rig.proxies().await?;
+    let instance = behind(rig, &proxies).await?;
     let topics = topics(rig).await?;
     publish_each(&instance, &topics, "first").await?;
-    let before = proxy.counts().open;
+    let before = proxies.counts().open;
     let (mut inboxes, times) = subscribe_each(rig, &instance, &topics).await?;
-    let open = proxy.counts().open;
+    let open = proxies.counts().open;
     publish_each(&instance, &topics[..inboxes.len()], "second").await?;
     for (inbox, topic) in inboxes.iter_mut().zip(&topics) {
         receives(inbox, topic).await?;
@@ -62,8 +62,8 @@ async fn many(rig: &Rig) -> Tested {
     for inbox in &mut inboxes {
         inbox.stop().await?;
     }
-    let closed = until_within(CLOSE_WAIT, "", async || (proxy.counts().open <= before).then_some(())).await;
-    let left = proxy.counts().open;
+    let closed = until_within(CLOSE_WAIT, "", async || (proxies.counts().open <= before).then_some(())).await;
+    let left = proxies.counts().open;
     instance.kill().await;
     if open > CONNECTIONS_MAX {
         let what = format!("{} subscriptions hold {open} connections (at most {CONNECTIONS_MAX})", times.len());

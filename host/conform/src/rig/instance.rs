@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use whimbrel_pubsub::{Broker, BrokerError, Features, Message, Metadata, StartPosition};
 use whimbrel_resources::Component;
-use whimbrel_wasm::{Adapter, BrokerState};
+use whimbrel_wasm::{Adapter, BrokerState, Replacer};
 
 use super::inbox::Inbox;
 use crate::check::Wrong;
@@ -74,6 +74,8 @@ impl Payload {
 pub(crate) struct Instance {
     broker: Broker,
     state: watch::Receiver<BrokerState>,
+    /// Tells what the component takes up.
+    running: Replacer,
     runtime: Option<Runtime>,
     threads: Arc<Mutex<Vec<PathBuf>>>,
 }
@@ -111,11 +113,11 @@ impl Instance {
         runtime.worker_threads(1).thread_name("instance").on_thread_start(move || note(&born)).enable_all();
         let runtime = runtime.build().map_err(|error| Wrong::new(format!("this machine gives no thread: {error}")))?;
         let (broker, queue) = Broker::new(Arc::new(component.clone()));
-        let state = {
+        let (state, running) = {
             let _inside = runtime.enter();
-            adapter.start(&broker, queue, profile.settings(component, name))
+            adapter.start_replaceable(&broker, queue, profile.settings(component, name))
         };
-        Ok(Self { broker, state, runtime: Some(runtime), threads })
+        Ok(Self { broker, state, running, runtime: Some(runtime), threads })
     }
 
     /// What the adapter declares.
@@ -193,6 +195,11 @@ impl Instance {
         let Some(runtime) = self.runtime.take() else { return };
         // A runtime may not be awaited where tasks run.
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(KILL_WAIT)).await.ok();
+    }
+
+    /// Bytes of the component's linear memory. It never shrinks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.running.memory_bytes()
     }
 
     /// Processor time it has used so far; none where the system does not tell.

@@ -29,7 +29,7 @@ fn everything_is_read() {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let expected = Conformance {
         address: Some("127.0.0.1:6379".to_owned()),
-        proxy_listen: Some(([127, 0, 0, 1], 7000).into()),
+        proxy_listen: vec![([127, 0, 0, 1], 7000).into()],
         start: words(&["broker", "up"]),
         stop: words(&["broker", "down"]),
         kill: words(&["broker", "kill"]),
@@ -58,4 +58,5 @@ fn what_is_wrong_is_said() {
     check("  read: [x]\n", "no argument holds {topic}");
     check("  notSupported: [{check: B1}]\n", "reason: is missing");
     check("  proxyListen: here\n", "is not an address such as");
+    check("  address: a:1,b:2\n  proxyListen: 127.0.0.1:7000\n", "proxyListen has 1 addresses, and address has 2");
 }

@@ -28,17 +28,20 @@ const EXCEPTION_KEYS: [&str; 2] = ["check", "reason"];
 /// What a command's argument names the topic with.
 const TOPIC: &str = "{topic}";
 
+/// What `proxyListen` is.
+const LISTEN: &str = "an address such as 127.0.0.1:7000, or several with commas";
+
 /// Reads it. An unknown key is a problem: whoever misspelled a setting would be judged by its default.
 pub(crate) fn read(root: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Conformance> {
     root.warn_unknown(&super::ROOT_KEYS, problems);
     let spec = super::spec(root, problems)?;
     spec.warn_unknown(&SPEC_KEYS, problems);
-    let socket = |text: &str| text.parse::<SocketAddr>().ok();
+    let sockets = |text: &str| text.split(',').map(|one| one.trim().parse::<SocketAddr>().ok()).collect();
     let bytes = |text: &str| text.parse::<u64>().ok().filter(|bytes| *bytes > 0);
     let (default, address) = (Conformance::default(), spec.filled("address", problems));
     let read = Conformance {
         address: address.map(|address| address.trim().to_owned()),
-        proxy_listen: spec.parsed("proxyListen", "an address such as 127.0.0.1:7000", socket, problems),
+        proxy_listen: spec.parsed("proxyListen", LISTEN, sockets, problems).unwrap_or(default.proxy_listen),
         start: command(&spec, "start", false, problems),
         stop: command(&spec, "stop", false, problems),
         kill: command(&spec, "kill", false, problems),
@@ -88,7 +91,12 @@ fn together(spec: &Place<'_>, read: &Conformance, problems: &mut Vec<Problem>) {
             problems.push(spec.error(format!("{key} without start"), "name the command that starts the broker again"));
         }
     }
-    if read.address.is_none() && (read.proxy_listen.is_some() || !read.start.is_empty()) {
+    let (nodes, proxies) = (read.address.iter().flat_map(|all| all.split(',')).count(), read.proxy_listen.len());
+    if nodes > 0 && proxies > 0 && nodes != proxies {
+        let what = format!("proxyListen has {proxies} addresses, and address has {nodes}");
+        problems.push(spec.error(what, "give one for each, in the same order"));
+    }
+    if read.address.is_none() && (!read.proxy_listen.is_empty() || !read.start.is_empty()) {
         problems.push(spec.error("no address".to_owned(), "give the broker's, as the component's metadata has it"));
     }
 }
