@@ -8,6 +8,7 @@ mod feed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::stream::FuturesUnordered;
@@ -19,6 +20,7 @@ use crate::delivery::{Delivery, Disposition, Reason};
 use crate::error::HandlerError;
 use crate::event::Event;
 use crate::events::About;
+use crate::group::{Concurrency, Keys};
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
 use crate::policy::Attempts;
@@ -50,6 +52,8 @@ struct Context {
     subscription: Arc<Subscription>,
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
+    concurrency: Concurrency,
+    keys: Keys,
     ledger: Ledger,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
@@ -76,6 +80,8 @@ impl Context {
         Self {
             topology,
             stopping: Stopping { stop, abandoned: CancellationToken::new() },
+            concurrency: Concurrency::of(declared),
+            keys: Keys::default(),
             ledger: Ledger::default(),
             courses: AtomicU64::new(0),
             routes: Routes::new(declared),
@@ -96,7 +102,7 @@ impl Context {
         let mut course = Course { number, attempt, event: None };
         let disposition = tokio::select! {
             biased;
-            disposition = self.decide(&topology, &delivery, &metadata, &mut course) => disposition,
+            disposition = self.decide_in_turn(&topology, &delivery, &metadata, &mut course) => disposition,
             () = self.stopping.abandoned.cancelled() => Disposition::Hold,
         };
         if let Disposition::DeadLetter(_) = disposition {
@@ -116,6 +122,43 @@ impl Context {
         } else {
             self.ledger.done(&settled.message_id);
         }
+    }
+
+    /// Decides what becomes of a delivery. Where others wait for it, it is not given back to the broker, which would send
+    /// them first: it waits here, its lease kept, and is tried again.
+    async fn decide_in_turn(
+        &self,
+        topology: &Topology,
+        delivery: &Delivery,
+        metadata: &Arc<Metadata>,
+        course: &mut Course,
+    ) -> Disposition {
+        loop {
+            let disposition = self.decide(topology, delivery, metadata, course).await;
+            let Disposition::RetryAfter(wait, reason) = &disposition else { return disposition };
+            if !delivery.has_turn() {
+                return disposition;
+            }
+            let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
+            let about = self.about(delivery, event_id, course.attempt);
+            events::attempt_failed(about, &reason.to_string(), *wait);
+            if !self.wait_for_next(delivery, course, *wait).await {
+                return Disposition::Hold;
+            }
+        }
+    }
+
+    /// Waits for the next attempt and numbers it; false: there is none within this delivery.
+    async fn wait_for_next(&self, delivery: &Delivery, course: &mut Course, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping.stop.cancelled() => return false,
+            () = delivery.over() => return false,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let next = self.ledger.next(&delivery.id, course.number, course.attempt);
+        course.attempt = next.unwrap_or(course.attempt);
+        next.is_some()
     }
 
     /// Decides what becomes of a delivery: scope, envelope, expiry, route, attempts.
@@ -186,17 +229,10 @@ impl Context {
                 return Disposition::Hold;
             }
             let Some(wait) = attempts.advance() else { return self.give_up(Reason::Exhausted(failure), course) };
-            events::attempt_failed(self.about(delivery, event, course.attempt), &failure, wait);
-            tokio::select! {
-                biased;
-                () = self.stopping.stop.cancelled() => return Disposition::Hold,
-                () = delivery.over() => return Disposition::Hold,
-                () = tokio::time::sleep(wait) => {}
-            }
-            let Some(next) = self.ledger.next(&delivery.id, course.number, course.attempt) else {
+            events::attempt_failed(self.about(delivery, event.id(), course.attempt), &failure, wait);
+            if !self.wait_for_next(delivery, course, wait).await {
                 return Disposition::Hold;
-            };
-            course.attempt = next;
+            }
         }
     }
 
@@ -224,9 +260,9 @@ impl Context {
         }
     }
 
-    fn about<'a>(&'a self, delivery: &'a Delivery, event: &'a Event, attempt: u32) -> About<'a> {
+    fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, attempt: u32) -> About<'a> {
         let Delivery { id, message, .. } = delivery;
-        About { subscription: &self.subscription, topic: &message.topic, message_id: id, event_id: event.id(), attempt }
+        About { subscription: &self.subscription, topic: &message.topic, message_id: id, event_id, attempt }
     }
 }
 
