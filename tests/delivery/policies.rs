@@ -40,6 +40,52 @@ fn three_retries_are_four_attempts_with_the_same_event_and_then_the_dead_letter_
     })
 }
 
+/// One message of a key fails and waits a second; the next of its key waits behind it, that of another key does not.
+#[test]
+fn a_key_keeps_its_order_through_a_failure() -> Result<()> {
+    run(async |test| {
+        let app = App::start().await?;
+        app.plan("/in", [Reply::status(500), Reply::ok()]);
+        let subscription = resource::subscription("bus", "t", "/in", None) + "  metadata: {orderPerKey: \"true\"}\n";
+        let plan = test.host("me")?.resource(resource::queue("bus"))?.resource(subscription)?;
+        let host = plan.app(&app).start().await?;
+        for (key, data) in [("a", "1"), ("a", "2"), ("b", "3")] {
+            http::publish_ok(host.http()?, &format!("bus/t?metadata.partitionKey={key}"), data).await?;
+        }
+        let seen = app.wait_for(4, "/in").await?;
+        let order =
+            seen.iter().map(|seen| Ok(seen.data()?.as_u64().unwrap_or_default())).collect::<Result<Vec<_>>>()?;
+        assert_eq!(order, [1, 3, 1, 2]);
+        Ok(())
+    })
+}
+
+/// Ten messages, two at a time, though many more may be unsettled.
+#[test]
+fn a_subscription_has_a_concurrency_of_its_own() -> Result<()> {
+    run(async |test| {
+        let app = App::start().await?;
+        app.plan("/in", [Reply::Never, Reply::Never]);
+        let limits = "  metadata: {maxConcurrency: \"2\"}\n";
+        let subscriptions = [
+            resource::subscription("bus", "t", "/in", None) + limits,
+            resource::subscription("bus", "other", "/other", None),
+        ];
+        let mut plan = test.host("me")?.resource(resource::queue("bus"))?;
+        for subscription in subscriptions {
+            plan = plan.resource(subscription)?;
+        }
+        let host = plan.app(&app).start().await?;
+        for number in 0..10 {
+            http::publish_ok(host.http()?, "bus/t", &number.to_string()).await?;
+        }
+        http::publish_ok(host.http()?, "bus/other", "{}").await?;
+        app.wait_for(1, "/other").await?;
+        assert_eq!(app.wait_for(2, "/in").await?.len(), 2, "two never end, so no third begins");
+        Ok(())
+    })
+}
+
 #[test]
 fn a_retry_that_succeeds_ends_it() -> Result<()> {
     run(async |test| {

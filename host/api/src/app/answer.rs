@@ -27,7 +27,12 @@ pub(crate) fn interpret(reply: &Reply) -> Result<Outcome, HandlerError> {
     // Only the first JSON value counts, and one that does not fit means success, as does a text that is no JSON.
     let mut values = serde_json::Deserializer::from_slice(&reply.body).into_iter::<Said<'_>>();
     let status = match values.next() {
-        Some(Ok(Said(status))) => status,
+        Some(Ok(Said { status, is_list: false })) => status,
+        // Who expects a batch finds none in an event, and has not seen it: acknowledged, it would be lost.
+        Some(Ok(Said { is_list: true, .. })) => {
+            let what = "the app answered a list of statuses, as to bulkSubscribe, which this version does not apply";
+            return Err(HandlerError::Failed(what.into()));
+        }
         Some(Err(error)) if error.is_eof() && reply.is_cut => {
             return Err(HandlerError::Failed("the app's answer is larger than 1 MiB".into()));
         }
@@ -47,38 +52,45 @@ fn shortened(word: &str) -> String {
     word.chars().take(CHARS_MAX).collect()
 }
 
-/// The `status` of a JSON object, whatever the case of its name; empty where there is none.
-struct Said<'a>(Cow<'a, str>);
+/// What a JSON object says, whatever the case of its names.
+#[derive(Default)]
+struct Said<'a> {
+    /// The `status`; empty where there is none.
+    status: Cow<'a, str>,
+    /// `statuses` in place of a status, which is how a batch is answered (pubsub-behaviour 7.2).
+    is_list: bool,
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Said<'a> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SaidVisitor).map(Said)
+        deserializer.deserialize_any(SaidVisitor)
     }
 }
 
 struct SaidVisitor;
 
 impl<'de> Visitor<'de> for SaidVisitor {
-    type Value = Cow<'de, str>;
+    type Value = Said<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with a status")
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(""))
+        Ok(Said::default())
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let mut status = Cow::Borrowed("");
+        let (mut status, mut statuses) = (Cow::Borrowed(""), false);
         while let Some(Text(name)) = map.next_key()? {
             if name.eq_ignore_ascii_case("status") {
                 status = map.next_value::<Option<Text<'de>>>()?.map_or(Cow::Borrowed(""), |Text(status)| status);
             } else {
+                statuses |= name.eq_ignore_ascii_case("statuses");
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(status)
+        Ok(Said { is_list: statuses && status.is_empty(), status })
     }
 }
 

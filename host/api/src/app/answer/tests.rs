@@ -50,6 +50,7 @@ fn retry_and_drop() {
     check(200, r#"{"status":"RE\u0054RY"}"#, Outcome::Retry);
     check(200, r#"{"status":"SUCCESS","status":"DROP"}"#, Outcome::Drop);
     check(200, r#"{"status":"DROP"}"#, Outcome::Drop);
+    check(200, r#"{"statuses":[],"status":"DROP"}"#, Outcome::Drop);
     check(404, "", Outcome::Drop);
     check(404, r#"{"status":"SUCCESS"}"#, Outcome::Drop);
 }
@@ -66,6 +67,11 @@ fn failures() {
     for word in ["success", "retry", "other"] {
         let expect = HandlerError::Failed(format!("the app answered the unknown status {word}"));
         check_error(&reply(200, &format!(r#"{{"status":"{word}"}}"#), false), &expect);
+    }
+    for body in [r#"{"statuses":[]}"#, r#"{"Statuses":[{"entryId":"1","status":"SUCCESS"}],"status":""}"#] {
+        assert!(
+            matches!(interpret(&reply(200, body, false)), Err(HandlerError::Failed(what)) if what.contains("list"))
+        );
     }
     let long = "x".repeat(1000);
     let expect = HandlerError::Failed(format!("the app answered the unknown status {}", "x".repeat(64)));
