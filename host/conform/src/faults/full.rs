@@ -74,8 +74,9 @@ async fn stands_full(load: &Load<'_>) -> Result<(), Wrong> {
     let (mut confirmed, mut since) = (load.ledger.confirmed_count(), Instant::now());
     while since.elapsed() < STILL {
         if Instant::now() > give_up {
-            let what = "publishes are still confirmed after `fill` has ended: the fault has struck nothing";
-            return Err(Wrong::new(what));
+            let what = "publishes are still confirmed after `fill` has ended: `fill` fills nothing, or whoever confirms them is \
+                        not the broker";
+            return Err(Wrong::of("S4", what));
         }
         sleep_until(Instant::now() + STILL / 20).await;
         let now = load.ledger.confirmed_count();
