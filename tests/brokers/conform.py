@@ -7,11 +7,20 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import certificates
 import lifecycle
 import processes
 from places import HERE, ROOT, Refused
 
 LEASE = "2s"
+# What the kit calls them, the verbs here, and what they are about.
+BREAKING = [
+    ("deleteTopic", "delete-topic", ["{topic}"]),
+    ("deleteGroup", "delete-group", ["{topic}", "{group}"]),
+    ("fill", "fill", ["{topic}"]),
+    ("relieve", "relieve", ["{topic}"]),
+    ("rotate", "rotate", ["{secret}"]),
+]
 
 
 def profile(kind: ModuleType, folder: Path, variant: str) -> str:
@@ -20,9 +29,14 @@ def profile(kind: ModuleType, folder: Path, variant: str) -> str:
     known = kind.profile(state, variant)
     address = known.get("address") or kind.describe(state)["address"]
     metadata = {name: value.replace("{address}", address) for name, value in known["metadata"].items()}
-    commands = {verb: [str(HERE / "broker"), state["kind"], verb, "--folder", str(folder)] for verb in ("start", "stop", "kill")}
-    commands |= {verb: [*_of_topic(state, verb, folder)] for verb in ("read", "prepare")}
-    conformance = {"address": address, **commands, "lease": LEASE, **known.get("conformance", {})}
+    commands = {verb: _command(state, verb, folder) for verb in ("start", "stop", "kill")}
+    commands |= {verb: [*_command(state, verb, folder), "{topic}"] for verb in ("read", "prepare")}
+    can = [(name, verb, about) for name, verb, about in BREAKING if hasattr(kind, verb.replace("-", "_"))]
+    if not state["auth"]:
+        can = [one for one in can if one[0] != "rotate"]
+    commands |= {name: [*_command(state, verb, folder), *about] for name, verb, about in can}
+    tls = {"tls": _tls(kind, state)} if hasattr(kind, "tls") and state["tls"] and state["ask_clients"] else {}
+    conformance = {"address": address, **commands, **tls, "lease": LEASE, **known.get("conformance", {})}
     component = [f"    - {{name: {name}, value: {json.dumps(value)}}}" for name, value in metadata.items()]
     return "\n".join([
         *_head("dapr.io/v1alpha1", "Component", state["kind"]),
@@ -40,6 +54,9 @@ def run(kind: ModuleType, options: dict, variant: str, component: Path, argument
     """Starts a broker, runs `whimbrel conform` with it, ends it."""
     with tempfile.TemporaryDirectory(prefix="whimbrel-conform-") as place:
         folder = Path(place) / "broker"
+        if hasattr(kind, "tls"):
+            certificates.make(Path(place) / "certificates")
+            options |= {"tls": str(Path(place) / "certificates"), "ask_clients": True}
         try:
             lifecycle.start(kind, folder, options, os.getpid(), None)
             config = Path(place) / "conform.yaml"
@@ -57,8 +74,22 @@ def _conform(component: Path, config: Path, arguments: list[str]) -> int:
         raise Refused(f"{program} is missing: run `cargo build -p whimbrel`") from None
 
 
-def _of_topic(state: dict, verb: str, folder: Path) -> list[str]:
-    return [str(HERE / "broker"), state["kind"], verb, "--folder", str(folder), "{topic}"]
+def _tls(kind: ModuleType, state: dict) -> dict:
+    """The settings that are sound, and with each of what breaks them, the setting that an error must name."""
+    names, files = kind.tls(state), Path(state["tls"])
+    address = (names["address"], names["url"].replace("{host}", "127.0.0.1"))
+    elsewhere = (names["address"], names["url"].replace("{host}", "localhost"))
+    pem = {names[name]: (files / file).read_text() for name, file in [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")]}
+    refused = [
+        {"metadata": {names["ca"]: (files / "stranger.pem").read_text()}, "names": names["ca"]},
+        {"metadata": dict([elsewhere]), "names": names["address"]},
+        {"metadata": {names["certificate"]: "", names["key"]: ""}, "names": names["certificate"]},
+    ]
+    return {"metadata": {**dict([address]), **names["more"], **pem}, "refused": refused}
+
+
+def _command(state: dict, verb: str, folder: Path) -> list[str]:
+    return [str(HERE / "broker"), state["kind"], verb, "--folder", str(folder)]
 
 
 def _head(version: str, kind: str, name: str) -> list[str]:

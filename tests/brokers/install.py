@@ -13,8 +13,9 @@ from places import HERE, INSTALLED, KAFKA, ROOT, VENV, Refused
 
 # What each kind takes from Debian: the program that shows that it is there, and the package.
 PROGRAMS = {
-    "redis": ["redis-server"],
-    "rabbitmq": ["/usr/lib/rabbitmq/bin/rabbitmq-server=rabbitmq-server"],
+    "redis": ["redis-server", "openssl"],
+    "nats": ["openssl"],
+    "rabbitmq": ["/usr/lib/rabbitmq/bin/rabbitmq-server=rabbitmq-server", "openssl"],
     "kafka": ["java=default-jre-headless", "mvn=maven"],
 }
 POLICY = Path("/usr/sbin/policy-rc.d")

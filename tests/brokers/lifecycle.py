@@ -77,6 +77,11 @@ def known(folder: Path) -> dict:
         raise Refused(f"no broker was started in {folder}: run `broker KIND start --folder {folder}`") from None
 
 
+def know(folder: Path, state: dict) -> None:
+    """Writes down what holds from now on."""
+    (folder / "broker.json").write_text(json.dumps(state, indent=1))
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     for port in random.sample(PORTS, PORT_TRIES_MAX):
@@ -96,7 +101,7 @@ def _lay(kind: ModuleType, folder: Path, state: dict) -> None:
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()
     kind.lay(folder, state)
-    (folder / "broker.json").write_text(json.dumps(state, indent=1))
+    know(folder, state)
 
 
 def _number(process: processes.Process) -> int | None:

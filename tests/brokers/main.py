@@ -56,16 +56,32 @@ def parser(kind: str) -> argparse.ArgumentParser:
     write = verb("write", _write, "write JSON lines into a topic, laid out as Dapr's component does")
     write.add_argument("topic")
     write.add_argument("--group", help="a consumer group that is to get them, made first")
+    _add_breaking(verb, _module(kind))
     if hasattr(_module(kind), "tell"):
         verb("tell", _tell, "ask for a fault, as above").add_argument("words", nargs="+")
     _add_conform(verbs, verb, kind)
     return whole
 
 
+def _add_breaking(verb, module) -> None:
+    if hasattr(module, "delete_topic"):
+        verb("delete-topic", _delete_topic, "take a topic away with all that is in it").add_argument("topic")
+    if hasattr(module, "delete_group"):
+        deleted = verb("delete-group", _delete_group, "take away what the broker keeps of a group")
+        deleted.add_argument("topic")
+        deleted.add_argument("group")
+    if hasattr(module, "fill"):
+        verb("fill", _fill, "have it store nothing more, of this topic at least").add_argument("topic")
+        verb("relieve", _relieve, "have it store again").add_argument("topic")
+    if hasattr(module, "rotate"):
+        verb("rotate", _rotate, "take this password in place of that of --auth").add_argument("password")
+
+
 def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--port", type=int, help="where it listens (default: a free one)")
     start.add_argument("--auth", metavar="USER:PASSWORD", help="let in this user only")
     start.add_argument("--tls", type=Path, metavar="FOLDER", help="speak TLS, with ca.pem, server.pem and server.key")
+    start.add_argument("--plain-too", action="store_true", help="nats: with --tls, speak without as well")
     start.add_argument("--ask-clients", action="store_true", help="let in only clients that the authority signed")
     start.add_argument("--owner", type=int, metavar="PID", help="end it when this process has ended")
     start.add_argument("--unsynced", action="store_true", help="sync the disk as its defaults say: for measurements")
@@ -147,6 +163,32 @@ def _write(asked) -> None:
         message["data"] = base64.b64decode(message["data"], validate=True)
         message.setdefault("metadata", {})
     _module(asked.kind).write(lifecycle.known(asked.folder), asked.topic, messages, asked.group)
+
+
+def _delete_topic(asked) -> None:
+    _module(asked.kind).delete_topic(lifecycle.known(asked.folder), asked.topic)
+
+
+def _delete_group(asked) -> None:
+    _module(asked.kind).delete_group(lifecycle.known(asked.folder), asked.topic, asked.group)
+
+
+def _fill(asked) -> None:
+    _module(asked.kind).fill(asked.folder, lifecycle.known(asked.folder), asked.topic)
+
+
+def _relieve(asked) -> None:
+    _module(asked.kind).relieve(asked.folder, lifecycle.known(asked.folder), asked.topic)
+
+
+def _rotate(asked) -> None:
+    state = lifecycle.known(asked.folder)
+    if not state["auth"]:
+        raise Refused("it lets in everybody: start it with --auth")
+    user = state["auth"].partition(":")[0]
+    new = {**state, "auth": f"{user}:{asked.password}"}
+    _module(asked.kind).rotate(asked.folder, state, new)
+    lifecycle.know(asked.folder, new)
 
 
 def _tell(asked) -> None:

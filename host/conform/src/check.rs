@@ -162,6 +162,14 @@ pub(crate) enum Need {
     Stop,
     /// Commands that kill and start it.
     Kill,
+    /// Commands that take topics or groups away.
+    Delete,
+    /// Commands that fill and relieve it.
+    Fill,
+    /// A command that changes the secret it takes.
+    Rotate,
+    /// A listener of its own that speaks TLS.
+    Tls,
 }
 
 impl Need {
@@ -182,6 +190,13 @@ impl Need {
             Self::Limit => (profile.message_bytes_max(features).is_some(), "no limit of a message's size is known"),
             Self::Stop => (!spec.stop.is_empty(), "the profile names no `stop` and `start` commands"),
             Self::Kill => (!spec.kill.is_empty(), "the profile names no `kill` and `start` commands"),
+            Self::Delete => (
+                !spec.delete_topic.is_empty() || !spec.delete_group.is_empty(),
+                "the profile names no `deleteTopic` or `deleteGroup` command",
+            ),
+            Self::Fill => (!spec.fill.is_empty(), "the profile names no `fill` and `relieve` commands"),
+            Self::Rotate => (!spec.rotate.is_empty(), "the profile names no `rotate` command"),
+            Self::Tls => (spec.tls.is_some(), "the profile names no `tls` settings"),
         };
         (!there).then_some(why)
     }

@@ -1,5 +1,5 @@
-//! Runs the commands that the profile names: they start, stop and kill the broker, make topics ready, and read what the
-//! broker stores, independently of the adapter. Called by the rig and by the fault checks.
+//! Runs the commands that the profile names: they start, stop, kill and fill the broker, make topics ready and take them
+//! away, and read what the broker stores, independently of the adapter. Called by the rig and by the fault checks.
 //!
 //! A command's output goes into files, for a broker that `start` leaves behind would keep a pipe open.
 
@@ -23,8 +23,12 @@ const OUTPUT_BYTES_MAX: u64 = 512 << 20;
 /// Bytes at the end of a failed command's error output that are shown.
 const TAIL_BYTES_MAX: usize = 2000;
 
-/// Stands for the topic in a command.
+/// Stand for the topic and the group in a command.
 const TOPIC: &str = "{topic}";
+const GROUP: &str = "{group}";
+
+/// Stands for the secret that the broker is to take.
+const SECRET: &str = "{secret}";
 
 /// A command did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -70,17 +74,17 @@ pub(crate) struct Control<'a>(pub(crate) &'a Conformance);
 impl Control<'_> {
     /// Starts the broker where it was; returns when it answers.
     pub(crate) async fn start(&self) -> Result<(), ControlError> {
-        run("start", &self.0.start, "").await.map(drop)
+        run("start", &self.0.start, &[]).await.map(drop)
     }
 
     /// Stops the broker in good order.
     pub(crate) async fn stop(&self) -> Result<(), ControlError> {
-        run("stop", &self.0.stop, "").await.map(drop)
+        run("stop", &self.0.stop, &[]).await.map(drop)
     }
 
     /// Ends the broker as a power cut would.
     pub(crate) async fn kill(&self) -> Result<(), ControlError> {
-        run("kill", &self.0.kill, "").await.map(drop)
+        run("kill", &self.0.kill, &[]).await.map(drop)
     }
 
     /// Makes a topic ready, where the broker does not do so by itself.
@@ -88,12 +92,37 @@ impl Control<'_> {
         if self.0.prepare.is_empty() {
             return Ok(());
         }
-        run("prepare", &self.0.prepare, topic).await.map(drop)
+        run("prepare", &self.0.prepare, &[(TOPIC, topic)]).await.map(drop)
+    }
+
+    /// Takes a topic away, with all that is in it.
+    pub(crate) async fn delete_topic(&self, topic: &str) -> Result<(), ControlError> {
+        run("deleteTopic", &self.0.delete_topic, &[(TOPIC, topic)]).await.map(drop)
+    }
+
+    /// Takes away what the broker keeps of a group.
+    pub(crate) async fn delete_group(&self, topic: &str, group: &str) -> Result<(), ControlError> {
+        run("deleteGroup", &self.0.delete_group, &[(TOPIC, topic), (GROUP, group)]).await.map(drop)
+    }
+
+    /// Has the broker store nothing more, of this topic at least.
+    pub(crate) async fn fill(&self, topic: &str) -> Result<(), ControlError> {
+        run("fill", &self.0.fill, &[(TOPIC, topic)]).await.map(drop)
+    }
+
+    /// Has it store again.
+    pub(crate) async fn relieve(&self, topic: &str) -> Result<(), ControlError> {
+        run("relieve", &self.0.relieve, &[(TOPIC, topic)]).await.map(drop)
+    }
+
+    /// Has the broker take this secret, and no other.
+    pub(crate) async fn rotate(&self, secret: &str) -> Result<(), ControlError> {
+        run("rotate", &self.0.rotate, &[(SECRET, secret)]).await.map(drop)
     }
 
     /// Every message that the broker has stored of a topic, acknowledged or not.
     pub(crate) async fn read(&self, topic: &str) -> Result<Vec<Stored>, ControlError> {
-        let printed = run("read", &self.0.read, topic).await?;
+        let printed = run("read", &self.0.read, &[(TOPIC, topic)]).await?;
         let lines = printed.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         lines.map(stored).collect()
     }
@@ -109,9 +138,10 @@ fn stored(line: &[u8]) -> Result<Stored, ControlError> {
     Ok(Stored { data, metadata })
 }
 
-/// Runs a command to its end, and returns what it printed.
-async fn run(name: &'static str, command: &[String], topic: &str) -> Result<Vec<u8>, ControlError> {
-    let words: Vec<String> = command.iter().map(|word| word.replace(TOPIC, topic)).collect();
+/// Runs a command to its end, with these names in their places, and returns what it printed.
+async fn run(name: &'static str, command: &[String], names: &[(&str, &str)]) -> Result<Vec<u8>, ControlError> {
+    let named = |word: &String| names.iter().fold(word.clone(), |word, (place, name)| word.replace(place, name));
+    let words: Vec<String> = command.iter().map(named).collect();
     let Some((program, arguments)) = words.split_first() else { return Err(ControlError::Absent(name)) };
     let unrunnable = |error| ControlError::Unrunnable { name, words: words.clone(), error };
     let (mut out, mut complaints) = (scratch().map_err(unrunnable)?, scratch().map_err(unrunnable)?);

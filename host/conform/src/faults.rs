@@ -2,13 +2,13 @@
 //! time, for what they break is shared.
 //!
 //! `load` publishes and consumes through all of it, and keeps the ledger; each check judges what its promise is about, and
-//! blames the check that is about what it meets besides. Absent on purpose: S16 (a full broker), S17 (credentials that
-//! change), S18 (a topic deleted under a subscription) and S19 (TLS), for which a profile has no commands; the adapters'
-//! own tests have them.
+//! blames the check that is about what it meets besides.
 
 mod behind;
 mod broker;
+mod deleted;
 mod expiry;
+mod full;
 mod hostile;
 mod hot;
 mod lease;
@@ -16,7 +16,9 @@ mod load;
 mod network;
 mod order;
 mod payload;
+mod rotated;
 mod tenants;
+mod tls;
 mod tokens;
 mod topics;
 
@@ -24,7 +26,7 @@ use crate::check::Check;
 
 /// All of them, in order.
 pub(crate) fn all() -> Vec<&'static Check> {
-    let subjects: [&'static [Check]; 11] = [
+    let subjects: [&'static [Check]; 15] = [
         broker::CHECKS,
         network::CHECKS,
         tokens::CHECKS,
@@ -35,6 +37,10 @@ pub(crate) fn all() -> Vec<&'static Check> {
         payload::CHECKS,
         topics::CHECKS,
         hostile::CHECKS,
+        full::CHECKS,
+        rotated::CHECKS,
+        deleted::CHECKS,
+        tls::CHECKS,
         tenants::CHECKS,
     ];
     let mut all: Vec<&Check> = subjects.into_iter().flatten().collect();

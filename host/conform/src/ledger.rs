@@ -24,6 +24,8 @@ use account::Fault;
 pub(crate) struct Ledger {
     /// Tells this run's messages from everybody else's.
     run: String,
+    /// Its messages are CloudEvents.
+    events: bool,
     books: Mutex<Books>,
 }
 
@@ -32,6 +34,8 @@ struct Books {
     entries: Vec<Entry>,
     keys: BTreeMap<String, Key>,
     faults: Vec<Fault>,
+    /// The first answer that refused a message for good.
+    refusal: Option<String>,
     /// Deliveries of what was never published.
     phantoms: Vec<String>,
     /// Deliveries of messages whose bytes had changed.
@@ -111,7 +115,13 @@ pub(crate) struct Seen {
 impl Ledger {
     /// An empty ledger for one check of a run with this seed.
     pub(crate) fn new(check: &str, seed: u64) -> Self {
-        Self { run: format!("{check}-{seed:x}"), books: Mutex::default() }
+        Self { run: format!("{check}-{seed:x}"), events: false, books: Mutex::default() }
+    }
+
+    /// The same, whose messages are CloudEvents with ids of their own.
+    pub(crate) fn of_events(mut self) -> Self {
+        self.events = true;
+        self
     }
 
     /// Writes a new message with this key (empty: none) and about so many bytes.
@@ -122,7 +132,9 @@ impl Ledger {
         let sequence = *next;
         *next += 1;
         books.entries.push(Entry::new(key, sequence));
-        Sheet { n, key: key.to_owned(), data: body::write(&self.run, n, key, sequence, bytes) }
+        let text = body::write(&self.run, n, key, sequence, bytes);
+        let data = if self.events { body::event(&self.run, n, &text) } else { text };
+        Sheet { n, key: key.to_owned(), data: data.into_bytes() }
     }
 
     /// A publish of it begins.
@@ -132,11 +144,15 @@ impl Ledger {
 
     /// A publish of it was answered.
     pub(crate) fn answered(&self, n: u64, answer: &Result<(), BrokerError>) {
+        let refused = |error: &BrokerError| {
+            matches!(error, BrokerError::Permanent(_) | BrokerError::Invalid(_) | BrokerError::Unauthorized(_))
+        };
+        if let Some(error) = answer.as_ref().err().filter(|error| refused(error)) {
+            self.books().refusal.get_or_insert_with(|| error.to_string());
+        }
         self.with(n, |entry| match answer {
             Ok(()) => entry.confirmed = entry.confirmed.or_else(|| Some(Instant::now())),
-            Err(BrokerError::Permanent(_) | BrokerError::Invalid(_) | BrokerError::Unauthorized(_)) => {
-                entry.refused += 1;
-            }
+            Err(error) if refused(error) => entry.refused += 1,
             Err(BrokerError::Unknown(_)) => entry.unknown += 1,
             Err(_) => {}
         });
@@ -214,6 +230,22 @@ impl Ledger {
     /// Messages that were acknowledged.
     pub(crate) fn acked_count(&self) -> u64 {
         self.count(|entry| entry.acks > 0)
+    }
+
+    /// Messages that were acknowledged, of those from this number on.
+    pub(crate) fn acked_since(&self, first: u64) -> u64 {
+        let books = self.books();
+        books.entries.iter().skip(index(first)).filter(|entry| entry.acks > 0).count() as u64
+    }
+
+    /// The number of the next message.
+    pub(crate) fn next(&self) -> u64 {
+        self.books().entries.len() as u64
+    }
+
+    /// Why the first message was refused for good, if any was.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.books().refusal.clone()
     }
 
     /// How often the message was delivered that was delivered most often, of those that count.

@@ -55,7 +55,7 @@ impl Profile {
             fields.into_iter().any(|field| field.sensitive && field.name.eq_ignore_ascii_case(name))
         };
         let secret = self.component.properties.iter().filter(|property| sensitive(&property.name));
-        let values = secret.map(|property| property.value.reveal().to_owned());
+        let values = secret.map(|property| property.value.reveal().to_owned()).chain(self.conformance.secret.clone());
         values.filter(|value| value.len() >= SECRET_BYTES_MIN).collect()
     }
 
@@ -74,12 +74,21 @@ impl Profile {
 
     /// The same component with one setting's value in place of what it has, if anything.
     pub(crate) fn with(&self, name: &str, value: &str) -> Component {
-        let mut component = self.component.clone();
-        component.properties.retain(|property| !property.name.eq_ignore_ascii_case(name));
-        let at = component.at.clone();
-        let (name, value) = (name.to_owned(), Text::new(value.to_owned()));
-        component.properties.push(whimbrel_resources::Property { name, value, at });
-        component
+        replaced(&self.component, &[(name.to_owned(), value.to_owned())])
+    }
+
+    /// The setting that holds what `rotate` changes, its value, and the part of it that is the secret.
+    pub(crate) fn rotating(&self) -> Result<(&str, &str, &str), Wrong> {
+        let name = self.conformance.rotates.as_deref().unwrap_or_default();
+        let found = self.component.properties.iter().find(|property| property.name.eq_ignore_ascii_case(name));
+        let value = found.map(|property| property.value.reveal());
+        let secret = value.map(|value| self.conformance.secret.as_deref().unwrap_or(value));
+        match (value, secret) {
+            (Some(value), Some(secret)) if !secret.is_empty() && value.contains(secret) => Ok((name, value, secret)),
+            _ => Err(Wrong::new(format!(
+                "the profile's `rotates` is {name:?}, and the component's does not hold the secret"
+            ))),
+        }
     }
 
     /// What an adapter is started with: the settings, and where it may connect to.
@@ -102,4 +111,17 @@ impl Profile {
             trap_every: None,
         }
     }
+}
+
+/// The same component with these settings in place of what it has; one whose value is empty is left out.
+pub(crate) fn replaced(component: &Component, settings: &[(String, String)]) -> Component {
+    let mut component = component.clone();
+    for (name, value) in settings {
+        component.properties.retain(|property| !property.name.eq_ignore_ascii_case(name));
+        if !value.is_empty() {
+            let (name, value, at) = (name.clone(), Text::new(value.clone()), component.at.clone());
+            component.properties.push(whimbrel_resources::Property { name, value, at });
+        }
+    }
+    component
 }

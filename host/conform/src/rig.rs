@@ -111,10 +111,14 @@ impl Rig {
         self.profile().conformance.lease
     }
 
-    /// A fresh instance of the component, opened and ready, as a host process of that name would have it.
+    /// The component as its users write it.
+    pub(crate) fn component(&self) -> Component {
+        self.profile().at(&addresses(self.bench.proxies.as_deref()))
+    }
+
+    /// A fresh instance of it, opened and ready, as a host process of that name would have it.
     pub(crate) async fn instance(&self, name: &str) -> Result<Instance, Wrong> {
-        let component = self.profile().at(&addresses(self.bench.proxies.as_deref()));
-        self.instance_of(name, &component).await.map_err(|wrong| wrong.or_of("D1"))
+        self.instance_of(name, &self.component()).await.map_err(|wrong| wrong.or_of("D1"))
     }
 
     /// Proxies before the broker, that nobody uses but this check.

@@ -34,6 +34,25 @@ pub struct Conformance {
     pub read: Command,
     /// `prepare`: makes `{topic}` ready, where the broker does not do so by itself.
     pub prepare: Command,
+    /// `deleteTopic`: takes `{topic}` away from the broker with all that is in it, and makes it again where neither the
+    /// broker nor the adapter does.
+    pub delete_topic: Command,
+    /// `deleteGroup`: takes away what the broker keeps of `{group}` on `{topic}`: a queue, a group, a consumer.
+    pub delete_group: Command,
+    /// `fill`: has the broker store nothing more, of `{topic}` at least.
+    pub fill: Command,
+    /// `relieve`: has it store again.
+    pub relieve: Command,
+    /// `rotate`: has the broker take `{secret}` in place of the secret that it takes now.
+    pub rotate: Command,
+    /// `rotates`: the setting that holds that secret.
+    pub rotates: Option<String>,
+    /// `secret`: as that setting spells it. None: it is all of its value.
+    pub secret: Option<String>,
+    /// `tls`: where the broker speaks TLS, and whom it must not be taken for. None: nowhere.
+    pub tls: Option<TlsVariants>,
+    /// `dedup`: a CloudEvent that is published again, byte for byte, is stored once. Default false.
+    pub dedup: bool,
     /// `lease`: how long the broker leaves a message with a consumer that vanished. Default: not at all.
     pub lease: Duration,
     /// `maxMessageBytes`: what the broker takes at most, where the adapter does not know.
@@ -44,6 +63,24 @@ pub struct Conformance {
     pub history: bool,
     /// `notSupported`: checks that are left out, and why.
     pub not_supported: Vec<Exception>,
+}
+
+/// A listener that speaks TLS. A setting whose value is empty counts as absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsVariants {
+    /// `metadata`: in place of the component's: with these it opens.
+    pub metadata: Vec<(String, String)>,
+    /// `refused`: with each of these besides it must not.
+    pub refused: Vec<Refused>,
+}
+
+/// Settings with which an adapter must not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// `metadata`: as in [`TlsVariants`], in place of that.
+    pub metadata: Vec<(String, String)>,
+    /// `names`: the setting that the error must name.
+    pub names: String,
 }
 
 /// A check that is left out.
@@ -65,6 +102,15 @@ impl Default for Conformance {
             kill: Vec::new(),
             read: Vec::new(),
             prepare: Vec::new(),
+            delete_topic: Vec::new(),
+            delete_group: Vec::new(),
+            fill: Vec::new(),
+            relieve: Vec::new(),
+            rotate: Vec::new(),
+            rotates: None,
+            secret: None,
+            tls: None,
+            dedup: false,
             lease: Duration::ZERO,
             max_message_bytes: None,
             drain: Duration::from_secs(3),

@@ -17,7 +17,7 @@ mod scopes;
 mod snapshot;
 mod yaml;
 
-pub use conformance::{Command, Conformance, Exception, conformance};
+pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use duration::{duration, duration_or_millis, go_duration};
 pub use load::load;
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};

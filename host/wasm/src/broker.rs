@@ -135,7 +135,7 @@ impl Adapter {
     ) -> (watch::Receiver<BrokerState>, Replacer) {
         let (state, watched) = watch::channel(BrokerState::Starting);
         let (orders, ordered) = mpsc::channel(1);
-        let (name, memory) = (settings.name.clone(), Arc::default());
+        let (name, memory, losses) = (settings.name.clone(), Arc::default(), Arc::default());
         let made = self.made(settings.grants.clone(), &name);
         let common = Common {
             settings,
@@ -145,9 +145,10 @@ impl Adapter {
             places: Places::new(),
             started: AtomicU64::new(0),
             memory: Arc::clone(&memory),
+            losses: Arc::clone(&losses),
         };
         tokio::spawn(Supervisor::new(common, made, ordered).run());
-        (watched, Replacer { name, orders, memory })
+        (watched, Replacer { name, orders, memory, losses })
     }
 
     fn made(&self, grants: Grants, name: &str) -> Made {
@@ -169,6 +170,7 @@ pub struct Replacer {
     name: String,
     orders: mpsc::Sender<Order>,
     memory: Arc<AtomicUsize>,
+    losses: Arc<AtomicU64>,
 }
 
 /// Why another adapter did not take over. The one that ran runs on.
@@ -194,6 +196,12 @@ impl Replacer {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory.load(Ordering::Relaxed)
+    }
+
+    /// How often the adapter has told that the broker may have lost messages.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// Opens an adapter beside the running one. Once it is ready, it takes over: publishes go to it from then on; the

@@ -34,6 +34,8 @@ pub(crate) struct Common {
     pub(crate) started: AtomicU64,
     /// Bytes of linear memory of one instance, the one that grew last.
     pub(crate) memory: Arc<AtomicUsize>,
+    /// Times that messages may have been lost by the broker.
+    pub(crate) losses: Arc<AtomicU64>,
 }
 
 /// A component and what it may reach: what an instance is made of.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -117,7 +118,7 @@ pub(crate) async fn run(
         return Ok(End::NotOpened(BrokerError::Permanent(lacks)));
     }
     if let Some(go) = beside {
-        store.with(|mut access| news.pipe(&mut access, ToState(Arc::clone(shared.voice))))?;
+        store.with(|mut access| news.pipe(&mut access, ToState::new(shared)))?;
         if !turn(go, shared).await {
             return Ok(End::Retired);
         }
@@ -125,7 +126,7 @@ pub(crate) async fn run(
     } else {
         // Whoever sees `Ready` sees the features.
         shared.common.features.get_or_init(|| features.clone());
-        store.with(|mut access| news.pipe(&mut access, ToState(Arc::clone(shared.voice))))?;
+        store.with(|mut access| news.pipe(&mut access, ToState::new(shared)))?;
         shared.voice.first_word().await;
     }
     let jobs = match jobs {
@@ -501,22 +502,30 @@ async fn publish(
 }
 
 /// Takes the connection's news to whoever watches the broker.
-struct ToState(Arc<Voice>);
+struct ToState {
+    voice: Arc<Voice>,
+    losses: Arc<AtomicU64>,
+}
 
 impl ToState {
+    fn new(shared: &Shared<'_>) -> Self {
+        Self { voice: Arc::clone(shared.voice), losses: Arc::clone(&shared.common.losses) }
+    }
+
     fn tell(&self, status: wit::Status) {
-        let broker = self.0.broker.as_str();
+        let broker = self.voice.broker.as_str();
         match status {
             wit::Status::Ready => {
                 tracing::info!(broker, "connected");
-                self.0.tell(BrokerState::Ready);
+                self.voice.tell(BrokerState::Ready);
             }
             wit::Status::Connecting(why) => {
                 let why = crate::log::cut(&why);
                 tracing::warn!(broker, "connecting: {why}");
-                self.0.tell(BrokerState::Connecting(why));
+                self.voice.tell(BrokerState::Connecting(why));
             }
             wit::Status::DataLoss(what) => {
+                self.losses.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(broker, "the broker may have lost messages: {}", crate::log::cut(&what));
             }
             wit::Status::Lag(lag) => {

@@ -9,7 +9,7 @@ use whimbrel_sdk::{Failure, timer};
 
 use crate::config::Settings;
 use crate::failure::of_handshake;
-use crate::protocol::{Argument, Closed, Decoder, FRAME_MIN_BYTES, Frame, HEADER, Method, Request, Table};
+use crate::protocol::{Argument, Decoder, FRAME_MIN_BYTES, Frame, HEADER, Method, Request, Table};
 
 /// The largest frames we ask for. What RabbitMQ offers by itself.
 const FRAME_MAX_BYTES: u32 = 128 << 10;
@@ -67,13 +67,27 @@ pub(crate) async fn dial(settings: &Settings, name: &str, patience: Duration) ->
 fn of_net(error: NetError) -> Failure {
     match error {
         NetError::Denied(_) => Failure::Invalid(format!("metadata connectionString, hostname: {error}")),
+        NetError::Tls(_) => Failure::Transient(format!(
+            "metadata caCert, clientCert, clientKey, connectionString, hostname (the name in it): {error}"
+        )),
         other => Failure::Transient(other.to_string()),
     }
 }
 
+/// The connection ended before it was open. A certificate of ours that is missing, or refused, shows only then.
+fn lost(settings: &Settings, error: &NetError) -> Failure {
+    let Settings { host, port, .. } = settings;
+    Failure::Transient(match settings.tls {
+        None => format!("{host}:{port}: {error}"),
+        Some(_) => {
+            format!("{host}:{port}: RabbitMQ ended the TLS connection (metadata clientCert, clientKey): {error}")
+        }
+    })
+}
+
 /// Greeting, credentials, limits, virtual host.
 async fn greet(link: &mut Link, settings: &Settings, name: &str) -> Result<(), Failure> {
-    link.send(HEADER.to_vec()).await?;
+    link.send(settings, HEADER.to_vec()).await?;
     let Method::Start { product, mechanisms } = link.next(settings).await? else { return Err(out_of_turn(settings)) };
     let mechanism = if settings.external { "EXTERNAL" } else { "PLAIN" };
     if !mechanisms.split(' ').any(|known| known == mechanism) {
@@ -87,7 +101,7 @@ async fn greet(link: &mut Link, settings: &Settings, name: &str) -> Result<(), F
         format!("\0{}\0{}", settings.username, settings.password.0).into_bytes()
     };
     let properties = properties(name);
-    link.request(&[Request::StartOk { properties: &properties, mechanism, response: &response }]).await?;
+    link.request(settings, &[Request::StartOk { properties: &properties, mechanism, response: &response }]).await?;
     let (channel_max, frame_max, heartbeat) = match link.next(settings).await? {
         Method::Tune { channel_max, frame_max, heartbeat } => (channel_max, frame_max, heartbeat),
         _ => return Err(out_of_turn(settings)),
@@ -96,7 +110,7 @@ async fn greet(link: &mut Link, settings: &Settings, name: &str) -> Result<(), F
     let heartbeat = agreed.heartbeat.map_or(0, |period| u16::try_from(period.as_secs()).unwrap_or(u16::MAX));
     let frame_max = u32::try_from(agreed.frame_max).unwrap_or(FRAME_MAX_BYTES);
     let tuned = Request::TuneOk { channel_max: agreed.channel_max, frame_max, heartbeat };
-    link.request(&[tuned, Request::Open { vhost: &settings.vhost }]).await?;
+    link.request(settings, &[tuned, Request::Open { vhost: &settings.vhost }]).await?;
     link.agreed = agreed;
     link.decoder.frame_max = agreed.frame_max;
     match link.next(settings).await? {
@@ -142,17 +156,17 @@ fn out_of_turn(settings: &Settings) -> Failure {
 }
 
 impl Link {
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Failure> {
+    async fn send(&mut self, settings: &Settings, bytes: Vec<u8>) -> Result<(), Failure> {
         let Err(error) = self.writer.write_all(bytes).await else { return Ok(()) };
         // Why it was closed is told to whoever reads: a refused certificate, for example.
         let why = self.reader.read(self.decoder.room()).await.err();
-        Err(Failure::Transient(why.unwrap_or(error).to_string()))
+        Err(lost(settings, &why.unwrap_or(error)))
     }
 
-    async fn request(&mut self, requests: &[Request<'_>]) -> Result<(), Failure> {
+    async fn request(&mut self, settings: &Settings, requests: &[Request<'_>]) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         requests.iter().for_each(|request| request.write(&mut bytes, 0));
-        self.send(bytes).await
+        self.send(settings, bytes).await
     }
 
     /// The next method of the handshake.
@@ -166,7 +180,8 @@ impl Link {
                     return match Method::read(payload).map_err(garbage)? {
                         Method::Close(closed) => {
                             let failure = of_handshake(&closed, &settings.username, &settings.vhost);
-                            self.farewell(&closed).await;
+                            // The broker waits for this before it lets go; without it the log there says we were rude.
+                            self.request(settings, &[Request::CloseOk]).await.ok();
                             Err(failure)
                         }
                         Method::Secure => Err(Failure::Invalid(
@@ -178,15 +193,9 @@ impl Link {
                 }
                 Some(_) => {}
                 None => {
-                    let read = self.reader.read(self.decoder.room()).await;
-                    read.map_err(|error| Failure::Transient(format!("{host}:{port}: {error}")))?;
+                    self.reader.read(self.decoder.room()).await.map_err(|error| lost(settings, &error))?;
                 }
             }
         }
-    }
-
-    /// The broker waits for this before it lets go; without it the log there says we were rude.
-    async fn farewell(&mut self, _closed: &Closed) {
-        self.request(&[Request::CloseOk]).await.ok();
     }
 }

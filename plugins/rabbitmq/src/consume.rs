@@ -10,7 +10,7 @@ use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
 use whimbrel_sdk::{Failure, log, timer};
 
 use crate::channel::{Channel, Event};
-use crate::failure::{Lost, text};
+use crate::failure::{Lost, is_missing, text};
 use crate::hub::{Hub, PATIENCE};
 use crate::live::Live;
 use crate::protocol::Request;
@@ -18,6 +18,10 @@ use crate::subscription::{Arrival, Consumer, Sub};
 
 /// Later on a connection is waited for as long as it takes, this long at a time.
 const CONNECTION_WAIT: Duration = Duration::from_secs(60);
+
+/// How often the binding is made anew. RabbitMQ takes it away together with an exchange that is deleted, and tells nobody; a
+/// publisher makes the exchange again, and all it publishes passes the queue by.
+const BIND_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves until the subscription ends. `told` hears whether the first try succeeded.
 pub(crate) async fn run(hub: Rc<Hub>, sub: Rc<Sub>, told: oneshot::Sender<Result<(), Failure>>) {
@@ -118,6 +122,7 @@ fn hear(hub: &Weak<Hub>, sub: &Weak<Sub>, serial: u64, event: Event) {
 
 /// Looks after an attached subscription until it has to be attached again, and tells why.
 async fn hold(hub: &Hub, sub: &Sub, channel: &Channel) -> Failure {
+    let mut bound = timer::now();
     loop {
         if let Some(lost) = sub.lost.take() {
             return lost.failure(&what(sub));
@@ -136,8 +141,27 @@ async fn hold(hub: &Hub, sub: &Sub, channel: &Channel) -> Failure {
         if let Err(lost) = regulate(sub, channel).await {
             return lost.failure(&what(sub));
         }
-        sub.wake.wait().await;
+        let left = BIND_EVERY.saturating_sub(timer::now().saturating_duration_since(bound));
+        if timer::timeout(left, sub.wake.wait()).await.is_none() {
+            if let Err(lost) = sub.plan.bind(channel).await {
+                return unbound(hub, sub, &lost);
+            }
+            bound = timer::now();
+        }
     }
+}
+
+/// The binding cannot be made.
+fn unbound(hub: &Hub, sub: &Sub, lost: &Lost) -> Failure {
+    if let Lost::Closed(closed) = lost
+        && is_missing(closed)
+    {
+        hub.health.data_loss(format!(
+            "{}: the exchange or the queue was deleted: what was published since, or was in it, may be lost",
+            what(sub)
+        ));
+    }
+    lost.failure(&what(sub))
 }
 
 /// Starts or ends the consumer, as the host wants it. A consumer's credit stands when it starts; messages of an earlier one

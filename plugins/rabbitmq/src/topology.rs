@@ -107,8 +107,16 @@ impl Plan {
             self.declare_dead_letter(channel, arguments).await?;
         }
         channel.call(Request::Queue { name: queue, declare: self.declare, arguments: &self.arguments }).await?;
+        self.bind(channel).await
+    }
+
+    /// Makes sure that the queue gets what is published.
+    ///
+    /// # Errors
+    /// As for [`Plan::declare`], or the exchange is gone.
+    pub(crate) async fn bind(&self, channel: &Channel) -> Result<(), Lost> {
         for routing_key in &self.routing_keys {
-            channel.call(Request::Bind { queue, exchange: topic, routing_key }).await?;
+            channel.call(Request::Bind { queue: &self.queue, exchange: &self.topic, routing_key }).await?;
         }
         Ok(())
     }

@@ -52,6 +52,9 @@ pub(crate) async fn dial(settings: &Settings, name: &str, patience: Duration) ->
 fn of_net(error: NetError) -> Failure {
     match error {
         NetError::Denied(_) => Failure::Invalid(format!("metadata redisHost: {error}")),
+        NetError::Tls(_) => {
+            Failure::Transient(format!("metadata caCert, clientCert, clientKey, redisHost (the name in it): {error}"))
+        }
         other => Failure::Transient(other.to_string()),
     }
 }
@@ -77,9 +80,16 @@ async fn greet(link: &mut Link, settings: &Settings, name: &str) -> Result<(), F
     steps.push(Step::Id);
     command(&mut out, &[b"PING"]);
     steps.push(Step::Ping);
-    link.send(out).await.map_err(Failure::Transient)?;
+    // A certificate of ours that is missing, or refused, shows only now.
+    let lost = |why| match settings.tls {
+        None => Failure::Transient(why),
+        Some(_) => {
+            Failure::Transient(format!("the server ended the TLS connection (metadata clientCert, clientKey): {why}"))
+        }
+    };
+    link.send(out).await.map_err(lost)?;
     for step in steps {
-        let parsed = link.next().await.map_err(Failure::Transient)?;
+        let parsed = link.next().await.map_err(lost)?;
         let reply = link.decoder.reply(&parsed);
         let id = step.check(reply)?;
         link.client_id = link.client_id.or(id);

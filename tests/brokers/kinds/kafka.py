@@ -1,5 +1,7 @@
 """Apache Kafka without ZooKeeper, one node or three, each a broker and a controller in one small JVM.
 
+It cannot be had full (a full disk ends the broker), and nobody may take away a group that is in use.
+
 Every node has a second listener for the tests' own commands, so that a proxy, a login or TLS between the adapter and the
 broker is never between them and the broker.
 """
@@ -117,6 +119,13 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
         producer.poll(0)
     if producer.flush(REQUEST_WAIT_S) or refused:
         raise Refused(f"not every message was confirmed: {refused}")
+
+
+def delete_topic(state: dict, topic: str) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": _bootstrap(state)})
+    admin.delete_topics([topic], request_timeout=REQUEST_WAIT_S)[topic].result(REQUEST_WAIT_S)
 
 
 def conform_options(variant: str) -> list[str]:

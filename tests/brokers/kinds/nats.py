@@ -1,17 +1,20 @@
 """NATS with JetStream, every write synced. Topics are subjects; `--stream` or `prepare` makes the streams they need."""
 
 import json
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from places import VENV, Refused
-from processes import Process
+from processes import Process, send
 
 NAME = "nats-server"
 VARIANTS = ["stream"]
 FETCH_MESSAGES = 500
 FETCH_WAIT_S = 10
+ROTATE_WAIT_S = 10
 
 
 def ports(asked: dict, free_port) -> dict:
@@ -36,6 +39,7 @@ def lay(folder: Path, state: dict) -> None:
         files = f'cert_file: "{state["tls"]}/server.pem", key_file: "{state["tls"]}/server.key"'
         asks = f', ca_file: "{state["tls"]}/ca.pem", verify: true' if state["ask_clients"] else ""
         blocks.append(f"tls {{ {files}{asks} }}")
+        blocks.append(f"allow_non_tls: {str(state['plain_too']).lower()}")
     (folder / "nats.conf").write_text("\n".join(blocks) + "\n")
 
 
@@ -79,14 +83,62 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
     _run(_with(state, publish))
 
 
+def delete_topic(state: dict, topic: str) -> None:
+    """The stream that has it goes with all its topics; one that `start` made comes back empty, as its owner would make it."""
+
+    async def delete(js) -> None:
+        await js.delete_stream(await js.find_stream_name_by_subject(topic))
+        await _make_all(js, state["stream"])
+
+    _run(_with(state, delete))
+
+
+def delete_group(state: dict, topic: str, group: str) -> None:
+    async def delete(js) -> None:
+        stream = await js.find_stream_name_by_subject(topic)
+        for consumer in await js.consumers_info(stream):
+            if consumer.config.filter_subject == topic and consumer.name.startswith(group):
+                await js.delete_consumer(stream, consumer.name)
+
+    _run(_with(state, delete))
+
+
+def fill(folder: Path, state: dict, topic: str) -> None:
+    """The stream may hold no more messages than it has, and refuses new ones."""
+    _limit(state, topic, "new", lambda held: held)
+
+
+def relieve(folder: Path, state: dict, topic: str) -> None:
+    _limit(state, topic, "old", lambda held: -1)
+
+
+def rotate(folder: Path, state: dict, new: dict) -> None:
+    lay(folder, new)
+    send(folder, ["nats"], signal.SIGHUP)
+    give_up = time.monotonic() + ROTATE_WAIT_S
+    while not _lets_in(new):
+        if time.monotonic() > give_up:
+            raise Refused(f"nats-server does not take the new password after {ROTATE_WAIT_S} s")
+
+
+def tls(state: dict) -> dict:
+    names = {"address": "natsURL", "ca": "caCert", "certificate": "tls_client_cert", "key": "tls_client_key"}
+    return {**names, "url": f"tls://{state['auth']}@{{host}}:{state['port']}", "more": {}}
+
+
 def conform_options(variant: str) -> list[str]:
-    return ["--stream", "conform=*"]
+    return ["--stream", "conform=*", "--auth", "kit:first-secret", "--plain-too"]
 
 
 def profile(state: dict, variant: str) -> dict:
     # A stream that covers all subjects makes topics ready before they are named.
     covered = {"prepare": None} if state["stream"] else {}
-    return {"type": "pubsub.jetstream", "metadata": {"natsURL": "nats://{address}", "ackWait": "2s"}, "conformance": covered}
+    login, rotates = "", {}
+    if state["auth"]:
+        login = f"{state['auth']}@"
+        rotates = {"rotates": "natsURL", "secret": state["auth"].partition(":")[2]}
+    metadata = {"natsURL": f"nats://{login}{{address}}", "ackWait": "2s"}
+    return {"type": "pubsub.jetstream", "metadata": metadata, "conformance": {**covered, **rotates, "dedup": True}}
 
 
 def _message_id(data: bytes) -> dict | None:
@@ -156,6 +208,26 @@ async def _cover(js, topic: str) -> None:
     except NotFoundError:
         name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in topic)
         await _make(js, name, [topic])
+
+
+def _lets_in(state: dict) -> bool:
+    async def ask(js) -> bool:
+        return bool(await js.account_info())
+
+    try:
+        return _run(_with(state, ask))
+    except Exception:
+        return False
+
+
+def _limit(state: dict, topic: str, discard: str, most) -> None:
+    from nats.js.api import DiscardPolicy
+
+    async def limit(js) -> None:
+        held = await js.stream_info(await js.find_stream_name_by_subject(topic))
+        await js.update_stream(held.config, discard=DiscardPolicy(discard), max_msgs=most(held.state.messages))
+
+    _run(_with(state, limit))
 
 
 async def _stored(js, topic: str) -> list[tuple[bytes, dict]]:

@@ -16,6 +16,7 @@ SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 # Quick to start, and quiet beside others: two schedulers, few threads, no busy waiting.
 ERLANG = "+S 2:2 +SDcpu 1:1 +SDio 4 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none"
 READ_WAIT_S = 10
+MEMORY_BYTES = 1_000_000_000
 WRITTEN_PROPERTIES = {"contenttype": "content_type", "messageid": "message_id", "correlationid": "correlation_id", "type": "type"}
 
 
@@ -32,7 +33,7 @@ def lay(folder: Path, state: dict) -> None:
         "log.console.level = info",
         "log.file = false",
         # A machine that is short of memory or disk must not block publishers in the middle of a test.
-        "vm_memory_high_watermark.absolute = 1GB",
+        f"vm_memory_high_watermark.absolute = {MEMORY_BYTES}",
         "disk_free_limit.absolute = 50MB",
     ]
     if state["auth"]:
@@ -94,10 +95,8 @@ def before_kill(folder: Path, state: dict) -> None:
     """A quorum queue that was declared less than three minutes before a power cut is not found again, with all that it has
     confirmed: RabbitMQ 3.10 writes the queues' names to disk no sooner. What our tests ask is what becomes of messages, so
     the names are written first."""
-    call = ["erl_call", "-sname", f"broker{state['port']}@localhost", "-c", (folder / ".erlang.cookie").read_text(), "-e"]
-    place = {"ERL_EPMD_PORT": str(state["epmd"]), "HOME": str(folder), "PATH": f"{ERLANG_BIN}:/usr/bin:/bin"}
     # A broker that is frozen, or has ended, has nothing to write.
-    subprocess.run(call, env=place, input=b"[dets:sync(T) || T <- dets:all()].\n", timeout=5, check=False, capture_output=True)
+    _erlang(folder, state, "[dets:sync(T) || T <- dets:all()].")
 
 
 def describe(state: dict) -> dict:
@@ -161,16 +160,62 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
             channel.basic_publish(topic, given.get("routingkey", ""), message["data"], properties)
 
 
+def delete_topic(state: dict, topic: str) -> None:
+    with _Channel(state) as channel:
+        channel.exchange_delete(topic)
+
+
+def delete_group(state: dict, topic: str, group: str) -> None:
+    with _Channel(state) as channel:
+        channel.queue_delete(f"{group}-{topic}")
+
+
+def fill(folder: Path, state: dict, topic: str) -> None:
+    """The memory alarm: publishing connections are blocked."""
+    _let_have_memory(folder, state, 1_000_000)
+
+
+def relieve(folder: Path, state: dict, topic: str) -> None:
+    _let_have_memory(folder, state, MEMORY_BYTES)
+
+
+def rotate(folder: Path, state: dict, new: dict) -> None:
+    user, _, password = new["auth"].partition(":")
+    words = f'rabbit_auth_backend_internal:change_password(<<"{user}">>, <<"{password}">>, <<"kit">>).'
+    if b"ok" not in (answer := _erlang(folder, state, words)):
+        raise Refused(f"RabbitMQ does not take another password: {answer.decode(errors='replace')}")
+
+
+def tls(state: dict) -> dict:
+    names = {"address": "connectionString", "ca": "caCert", "certificate": "clientCert", "key": "clientKey"}
+    return {**names, "url": f"amqps://{state['auth']}@{{host}}:{state['tls_port']}", "more": {}}
+
+
 def conform_options(variant: str) -> list[str]:
-    return ["--max-message-bytes", "4194304"]
+    return ["--max-message-bytes", "4194304", "--auth", "kit:first-secret"]
 
 
 def profile(state: dict, variant: str) -> dict:
     login = state["auth"] or "guest:guest"
     metadata = {"connectionString": f"amqp://{login}@{{address}}", "queueType": variant}
     limit = {"maxMessageBytes": state["max_message_bytes"]} if state["max_message_bytes"] else {}
+    rotates = {"rotates": "connectionString", "secret": login.partition(":")[2]} if state["auth"] else {}
     # A queue holds what came after it was declared.
-    return {"type": "pubsub.rabbitmq", "metadata": metadata, "conformance": {**limit, "history": False}}
+    return {"type": "pubsub.rabbitmq", "metadata": metadata, "conformance": {**limit, **rotates, "history": False}}
+
+
+def _let_have_memory(folder: Path, state: dict, count: int) -> None:
+    answer = _erlang(folder, state, f"vm_memory_monitor:set_vm_memory_high_watermark({{absolute, {count}}}).")
+    if b"ok" not in answer:
+        raise Refused(f"RabbitMQ's memory cannot be limited: {answer.decode(errors='replace')}")
+
+
+def _erlang(folder: Path, state: dict, words: str) -> bytes:
+    """What the broker answers to a line of Erlang."""
+    call = ["erl_call", "-sname", f"broker{state['port']}@localhost", "-c", (folder / ".erlang.cookie").read_text(), "-e"]
+    place = {"ERL_EPMD_PORT": str(state["epmd"]), "HOME": str(folder), "PATH": f"{ERLANG_BIN}:/usr/bin:/bin"}
+    made = subprocess.run(call, env=place, input=f"{words}\n".encode(), timeout=5, check=False, capture_output=True)
+    return made.stdout + made.stderr
 
 
 def _metadata(properties) -> dict:

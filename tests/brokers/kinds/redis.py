@@ -90,14 +90,45 @@ def write(state: dict, topic: str, messages: list[dict], group: str | None) -> N
     pipeline.execute()
 
 
+def delete_topic(state: dict, topic: str) -> None:
+    _client(state).delete(topic)
+
+
+def delete_group(state: dict, topic: str, group: str) -> None:
+    _client(state).xgroup_destroy(topic, group)
+
+
+def fill(folder: Path, state: dict, topic: str) -> None:
+    """Every command that needs memory is refused (OOM) from the first byte on."""
+    _client(state).config_set("maxmemory", 1)
+
+
+def relieve(folder: Path, state: dict, topic: str) -> None:
+    _client(state).config_set("maxmemory", 0)
+
+
+def rotate(folder: Path, state: dict, new: dict) -> None:
+    user, _, password = new["auth"].partition(":")
+    _client(state).acl_setuser(user, enabled=True, reset_passwords=True, passwords=[f"+{password}"])
+
+
+def tls(state: dict) -> dict:
+    names = {"address": "redisHost", "ca": "caCert", "certificate": "clientCert", "key": "clientKey"}
+    return {**names, "url": f"{{host}}:{state['tls_port']}", "more": {"enableTLS": "true"}}
+
+
 def conform_options(variant: str) -> list[str]:
-    return []
+    return ["--auth", "kit:first-secret"]
 
 
 def profile(state: dict, variant: str) -> dict:
     metadata = {"redisHost": "{address}", "processingTimeout": "2s", "redeliverInterval": "500ms"}
+    rotates = {}
+    if state["auth"]:
+        metadata["redisUsername"], _, metadata["redisPassword"] = state["auth"].partition(":")
+        rotates = {"rotates": "redisPassword"}
     # A topic comes by being written to.
-    return {"type": "pubsub.redis", "metadata": metadata, "conformance": {"prepare": None}}
+    return {"type": "pubsub.redis", "metadata": metadata, "conformance": {"prepare": None, **rotates}}
 
 
 def _client(state: dict):

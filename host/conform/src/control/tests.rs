@@ -33,6 +33,14 @@ async fn the_topic_stands_in_its_place() {
     assert_eq!(stored[0].metadata["t"], "orders");
 }
 
+#[tokio::test]
+async fn the_group_stands_in_its_place() {
+    let script = r#"[ "$0 $1" = "orders app" ]"#;
+    let delete_group = words(&["sh", "-c", script, "{topic}", "{group}"]);
+    let profile = Conformance { delete_group, ..Conformance::default() };
+    Control(&profile).delete_group("orders", "app").await.unwrap();
+}
+
 async fn check(script: &str, expect: &str) {
     let error = read(script).await.unwrap_err();
     assert!(error.contains(expect), "{expect:?} is not in {error:?}");

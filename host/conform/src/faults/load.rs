@@ -99,6 +99,12 @@ impl<'a> Load<'a> {
         self
     }
 
+    /// With CloudEvents for messages.
+    pub(super) fn of_events(mut self) -> Self {
+        self.ledger = self.ledger.of_events();
+        self
+    }
+
     /// Subscribes.
     pub(super) async fn subscribe(&self, instance: &Instance) -> Result<Inbox, Wrong> {
         self.subscribe_with(instance, CREDIT).await

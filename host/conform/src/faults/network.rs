@@ -56,7 +56,7 @@ pub(super) const CHECKS: &[Check] = &[
         title: "never answers success for a confirm that was lost",
         expects: "the broker stores a publish, its answers are thrown away and it is out of reach: the publish answers \
                   `unknown`, never success, and not `transient` (the message is stored); published again it has \
-                  as many copies as it was tried, at most",
+                  as many copies as it was tried, at most, and one where the profile says `dedup: true`",
         cause: "success answered when the request was written, or a cut that is mistaken for an answer",
         read: "wit/README.md, \"What the failures mean\"",
         needs: &[Need::Proxy],
@@ -126,7 +126,9 @@ async fn fall_silent(load: &Load<'_>, proxies: &Proxies, n: u64) -> Result<(), W
 }
 
 async fn lost_confirms(rig: &Rig) -> Tested {
+    let dedup = rig.profile().conformance.dedup;
     let load = Load::new(rig).await?;
+    let load = if dedup { load.of_events() } else { load };
     let proxies = rig.proxies().await?;
     let instance = behind(rig, &proxies).await?;
     let reader = !rig.profile().conformance.read.is_empty();
@@ -148,6 +150,10 @@ async fn lost_confirms(rig: &Rig) -> Tested {
         return Err(Wrong::new(what));
     }
     account.judge_store()?;
+    if let (true, [n, ..]) = (dedup, account.stored_twice.as_slice()) {
+        let what = format!("the broker has more than one copy of message {n}, which the profile (dedup) rules out");
+        return Err(Wrong::new(what).and(&account));
+    }
     Ok(Finding::Passed)
 }
 

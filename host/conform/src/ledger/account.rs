@@ -98,6 +98,20 @@ impl Account {
         ])
     }
 
+    /// The same of the messages from this number on, where what came before may be lost.
+    pub(crate) fn since(mut self, first: u64) -> Self {
+        let kinds = [
+            &mut self.vanished,
+            &mut self.confirmed_in_vain,
+            &mut self.undelivered,
+            &mut self.forgotten,
+            &mut self.retries_lost,
+            &mut self.refused_and_stored,
+        ];
+        kinds.into_iter().for_each(|kind| kind.retain(|n| *n >= first));
+        self
+    }
+
     /// The same of publishing alone.
     pub(crate) fn judge_store(&self) -> Result<(), Wrong> {
         let vanished = "the broker does not have messages whose publish was answered with success long before";

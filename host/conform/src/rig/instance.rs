@@ -202,6 +202,11 @@ impl Instance {
         self.running.memory_bytes()
     }
 
+    /// How often it has told that the broker may have lost messages.
+    pub(crate) fn losses(&self) -> u64 {
+        self.running.losses()
+    }
+
     /// Processor time it has used so far; none where the system does not tell.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,17 @@ fn everything_is_read() {
   kill: [broker, kill]
   read: [reader, '{topic}']
   prepare: [maker, 'x{topic}']
+  deleteTopic: [deleter, '{topic}']
+  deleteGroup: [deleter, '{topic}', '{group}']
+  fill: [filler]
+  relieve: [reliever, '{topic}']
+  rotate: [changer, '{secret}']
+  rotates: password
+  secret: hush
+  tls:
+    metadata: {host: 'b:2', caCert: good}
+    refused: [{metadata: {caCert: other}, names: caCert}]
+  dedup: true
   lease: 2s
   maxMessageBytes: 1000
   drain: 1s
@@ -27,6 +38,9 @@ fn everything_is_read() {
   notSupported: [{check: b9, reason: it cannot}]
 ";
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
     let expected = Conformance {
         address: Some("127.0.0.1:6379".to_owned()),
         proxy_listen: vec![([127, 0, 0, 1], 7000).into()],
@@ -35,6 +49,18 @@ fn everything_is_read() {
         kill: words(&["broker", "kill"]),
         read: words(&["reader", "{topic}"]),
         prepare: words(&["maker", "x{topic}"]),
+        delete_topic: words(&["deleter", "{topic}"]),
+        delete_group: words(&["deleter", "{topic}", "{group}"]),
+        fill: words(&["filler"]),
+        relieve: words(&["reliever", "{topic}"]),
+        rotate: words(&["changer", "{secret}"]),
+        rotates: Some("password".to_owned()),
+        secret: Some("hush".to_owned()),
+        tls: Some(TlsVariants {
+            metadata: pairs(&[("host", "b:2"), ("caCert", "good")]),
+            refused: vec![Refused { metadata: pairs(&[("caCert", "other")]), names: "caCert".to_owned() }],
+        }),
+        dedup: true,
         lease: Duration::from_secs(2),
         max_message_bytes: Some(1000),
         drain: Duration::from_secs(1),
@@ -56,6 +82,18 @@ fn what_is_wrong_is_said() {
     check("  address: a:1\n  stop: [x]\n", "stop without start");
     check("  start: [x]\n", "no address");
     check("  read: [x]\n", "no argument holds {topic}");
+    check("  deleteTopic: [x]\n", "no argument holds {topic}");
+    check("  deleteGroup: [x, '{topic}']\n", "no argument holds {group}");
+    check("  address: a:1\n  fill: [x]\n", "one of fill and relieve without the other");
+    check("  address: a:1\n  relieve: [x]\n", "one of fill and relieve without the other");
+    check("  fill: [x]\n  relieve: [x]\n", "no address");
+    check("  deleteTopic: [x, '{topic}']\n", "no address");
+    check("  address: a:1\n  rotate: [x, '{secret}']\n", "one of rotate and rotates without the other");
+    check("  rotate: [x]\n  rotates: password\n", "no argument holds {secret}");
+    check("  tls: {refused: [{metadata: {a: b}, names: a}]}\n", "metadata: is missing");
+    check("  tls: {metadata: {a: b}}\n", "refused: is missing");
+    check("  tls: {metadata: {a: b}, refused: [{metadata: {a: c}}]}\n", "names: is missing");
+    check("  dedup: perhaps\n", "\"perhaps\" is not true or false");
     check("  notSupported: [{check: B1}]\n", "reason: is missing");
     check("  proxyListen: here\n", "is not an address such as");
     check("  address: a:1,b:2\n  proxyListen: 127.0.0.1:7000\n", "proxyListen has 1 addresses, and address has 2");

@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::conformance::{Command, Conformance, Exception};
+use crate::conformance::{Command, Conformance, Exception, Refused, TlsVariants};
 use crate::duration::duration;
 use crate::place::Place;
 use crate::problem::Problem;
 
-const SPEC_KEYS: [&str; 12] = [
+const SPEC_KEYS: [&str; 21] = [
     "address",
     "proxyListen",
     "start",
@@ -17,16 +17,29 @@ const SPEC_KEYS: [&str; 12] = [
     "kill",
     "read",
     "prepare",
+    "deleteTopic",
+    "deleteGroup",
+    "fill",
+    "relieve",
+    "rotate",
+    "rotates",
+    "secret",
+    "tls",
+    "dedup",
     "lease",
     "maxMessageBytes",
     "drain",
     "history",
     "notSupported",
 ];
+const TLS_KEYS: [&str; 2] = ["metadata", "refused"];
+const REFUSED_KEYS: [&str; 2] = ["metadata", "names"];
 const EXCEPTION_KEYS: [&str; 2] = ["check", "reason"];
 
-/// What a command's argument names the topic with.
+/// What a command's argument names the topic, the group and the secret with.
 const TOPIC: &str = "{topic}";
+const GROUP: &str = "{group}";
+const SECRET: &str = "{secret}";
 
 /// What `proxyListen` is.
 const LISTEN: &str = "an address such as 127.0.0.1:7000, or several with commas";
@@ -42,11 +55,20 @@ pub(crate) fn read(root: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Conf
     let read = Conformance {
         address: address.map(|address| address.trim().to_owned()),
         proxy_listen: spec.parsed("proxyListen", LISTEN, sockets, problems).unwrap_or(default.proxy_listen),
-        start: command(&spec, "start", false, problems),
-        stop: command(&spec, "stop", false, problems),
-        kill: command(&spec, "kill", false, problems),
-        read: command(&spec, "read", true, problems),
-        prepare: command(&spec, "prepare", true, problems),
+        start: command(&spec, "start", &[], problems),
+        stop: command(&spec, "stop", &[], problems),
+        kill: command(&spec, "kill", &[], problems),
+        read: command(&spec, "read", &[TOPIC], problems),
+        prepare: command(&spec, "prepare", &[TOPIC], problems),
+        delete_topic: command(&spec, "deleteTopic", &[TOPIC], problems),
+        delete_group: command(&spec, "deleteGroup", &[TOPIC, GROUP], problems),
+        fill: command(&spec, "fill", &[], problems),
+        relieve: command(&spec, "relieve", &[], problems),
+        rotate: command(&spec, "rotate", &[SECRET], problems),
+        rotates: spec.filled("rotates", problems).map(|name| name.trim().to_owned()),
+        secret: spec.filled("secret", problems).map(str::to_owned),
+        tls: tls(&spec, problems),
+        dedup: spec.flag("dedup", problems),
         lease: time(&spec, "lease", default.lease, problems),
         max_message_bytes: spec.parsed("maxMessageBytes", "a number of bytes above zero", bytes, problems),
         drain: time(&spec, "drain", default.drain, problems),
@@ -65,13 +87,37 @@ fn time(spec: &Place<'_>, key: &str, default: Duration, problems: &mut Vec<Probl
     spec.parsed(key, "a duration such as 2s", duration, problems).unwrap_or(default)
 }
 
-/// A program and its arguments; one that is about a topic must say where the topic's name goes.
-fn command(spec: &Place<'_>, key: &str, of_topic: bool, problems: &mut Vec<Problem>) -> Command {
+/// A program and its arguments; one that is about a topic, say, must say where its name goes.
+fn command(spec: &Place<'_>, key: &str, names: &[&str], problems: &mut Vec<Problem>) -> Command {
     let command = spec.texts(key, problems);
-    if let Some(place) = spec.get(key).filter(|_| of_topic && !command.iter().any(|word| word.contains(TOPIC))) {
-        problems.push(place.error(format!("no argument holds {TOPIC}"), "it stands for the topic's name"));
+    let lacks = |name: &&&str| !command.iter().any(|word| word.contains(**name));
+    if let (Some(place), Some(name)) = (spec.get(key), names.iter().find(lacks)) {
+        let what = if *name == SECRET { "the secret" } else { "its name" };
+        problems.push(place.error(format!("no argument holds {name}"), format!("it stands for {what}")));
     }
     command
+}
+
+fn tls(spec: &Place<'_>, problems: &mut Vec<Problem>) -> Option<TlsVariants> {
+    let place = spec.section("tls", problems)?;
+    place.warn_unknown(&TLS_KEYS, problems);
+    place.required_section("metadata", "the settings with which TLS is spoken", problems);
+    let items = place.items("refused", problems);
+    if items.is_empty() {
+        problems.push(place.error("refused: is missing".to_owned(), "a list of settings with which it must not open"));
+    }
+    let refused = items.iter().filter_map(|item| refused(item, problems)).collect();
+    Some(TlsVariants { metadata: place.pairs("metadata", problems), refused })
+}
+
+fn refused(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Refused> {
+    if !item.is_map(problems) {
+        return None;
+    }
+    item.warn_unknown(&REFUSED_KEYS, problems);
+    item.required_section("metadata", "the settings with which it must not open", problems);
+    let names = item.required("names", "the setting that the error must name", problems)?;
+    Some(Refused { metadata: item.pairs("metadata", problems), names: names.trim().to_owned() })
 }
 
 fn exception(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Exception> {
@@ -91,12 +137,23 @@ fn together(spec: &Place<'_>, read: &Conformance, problems: &mut Vec<Problem>) {
             problems.push(spec.error(format!("{key} without start"), "name the command that starts the broker again"));
         }
     }
+    if read.fill.is_empty() != read.relieve.is_empty() {
+        let what = "one of fill and relieve without the other".to_owned();
+        problems
+            .push(spec.error(what, "name the command that has the broker store nothing, and the one that ends that"));
+    }
+    if read.rotate.is_empty() != read.rotates.is_none() {
+        let what = "one of rotate and rotates without the other".to_owned();
+        problems.push(spec.error(what, "name the command that changes the secret, and the setting that holds it"));
+    }
     let (nodes, proxies) = (read.address.iter().flat_map(|all| all.split(',')).count(), read.proxy_listen.len());
     if nodes > 0 && proxies > 0 && nodes != proxies {
         let what = format!("proxyListen has {proxies} addresses, and address has {nodes}");
         problems.push(spec.error(what, "give one for each, in the same order"));
     }
-    if read.address.is_none() && (!read.proxy_listen.is_empty() || !read.start.is_empty()) {
+    let commands = [&read.start, &read.fill, &read.delete_topic, &read.delete_group, &read.rotate];
+    let outside = !read.proxy_listen.is_empty() || commands.iter().any(|command| !command.is_empty());
+    if read.address.is_none() && outside {
         problems.push(spec.error("no address".to_owned(), "give the broker's, as the component's metadata has it"));
     }
 }
