@@ -52,6 +52,7 @@ pub(crate) fn declared(topic: &str, dead_letter_topic: Option<&str>, metadata: &
         name: String::new(),
         pubsub: "bus".into(),
         topic: topic.to_owned(),
+        rules: Vec::new(),
         default_route: Some("/in".into()),
         dead_letter_topic: dead_letter_topic.map(str::to_owned),
         metadata: pairs(metadata),

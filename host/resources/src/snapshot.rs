@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::problem::{Position, Problem};
+use crate::rule::Rule;
 use crate::scopes::TopicScopes;
 
 /// Everything declared that concerns this process.
@@ -127,6 +128,8 @@ pub struct Subscription {
     pub pubsub: String,
     /// The topic.
     pub topic: String,
+    /// Content rules: the first that is true for an event takes it.
+    pub rules: Vec<Rule>,
     /// Where an event goes that no rule takes: a path. `None`: nowhere. Empty for a handler component, which has no paths.
     pub default_route: Option<String>,
     /// Where given-up messages go.

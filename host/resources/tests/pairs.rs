@@ -133,8 +133,13 @@ fn show_component(component: &Component, out: &mut String) {
 }
 
 fn show_subscription(indent: &str, subscription: &Subscription, out: &mut String) {
-    let Subscription { name, pubsub, topic, default_route, dead_letter_topic, metadata, scopes, origin } = subscription;
-    write!(out, "{indent}{origin:?} {name:?}: {pubsub:?} {topic:?} -> {default_route:?}").expect("written");
+    let Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, scopes, origin } =
+        subscription;
+    write!(out, "{indent}{origin:?} {name:?}: {pubsub:?} {topic:?}").expect("written");
+    for rule in rules {
+        write!(out, " if {:?} -> {:?}", rule.expression(), rule.path()).expect("written");
+    }
+    write!(out, " -> {default_route:?}").expect("written");
     if let Some(topic) = dead_letter_topic {
         write!(out, " dead {topic:?}").expect("written");
     }
