@@ -90,6 +90,10 @@ impl Context {
     async fn carry(&self, mut delivery: Delivery) {
         step("deliver.arrived");
         let topology = self.topology.load_full();
+        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
+            delivery.message.topic = plain;
+        }
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);

@@ -15,7 +15,10 @@ mod programmatic;
 mod raw;
 mod rule;
 mod scopes;
+mod secrets;
 mod snapshot;
+mod surroundings;
+mod template;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, conformance};
@@ -30,6 +33,7 @@ pub use snapshot::{
     Backoff, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Policies,
     Policy, Property, Retry, Snapshot, Subscription, Text,
 };
+pub use surroundings::Surroundings;
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
 #[cfg(test)]

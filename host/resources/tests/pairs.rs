@@ -50,7 +50,9 @@ fn check_all(folder: &str, extension: &str, show: impl Fn(Result<Snapshot, whimb
 fn load_alone(case: &Path) -> Result<Snapshot, whimbrel_resources::Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::copy(case, folder.path().join("f.yaml")).expect("copied");
-    load(&[folder.path().to_path_buf()], &["me"])
+    let variables = [("NAMESPACE", "prod"), ("MY_REGION", "north"), ("SECRET_PASSWORD", "hunter2"), ("DAPR_X", "no")];
+    let surroundings = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load(&[folder.path().to_path_buf()], &["me"], &surroundings)
 }
 
 fn file_name(path: &Path) -> String {
@@ -105,6 +107,9 @@ fn show_component(component: &Component, out: &mut String) {
     let mut line = |name: &str, text: String| writeln!(out, "  {name} {text}").expect("written");
     if let Some(id) = consumer_id {
         line("consumer", id.clone());
+    }
+    if let Some(prefix) = &component.topic_prefix {
+        line("prefix", prefix.clone());
     }
     if *ignore_errors {
         line("ignores", "errors".to_owned());
