@@ -206,10 +206,26 @@ impl Broker {
         self.features.get().cloned().unwrap_or_default()
     }
 
+    /// A topic as the broker knows it: with the namespace before it, where the resource asks for that.
+    fn named(&self, topic: Arc<str>) -> Arc<str> {
+        match &self.declared.topic_prefix {
+            None => topic,
+            Some(prefix) => [prefix.as_str(), &*topic].concat().into(),
+        }
+    }
+
+    /// A topic of the broker's as everybody else knows it, if that is another name.
+    pub(crate) fn plain(&self, topic: &str) -> Option<Arc<str>> {
+        topic.strip_prefix(self.declared.topic_prefix.as_deref()?).map(Arc::from)
+    }
+
     /// Publishes messages, one result for each. Never waits past the deadline: what has no answer by then is
     /// [`BrokerError::Unknown`], for it may be stored.
-    pub async fn publish(&self, messages: Vec<Message>, deadline: Instant) -> Vec<Result<(), BrokerError>> {
+    pub async fn publish(&self, mut messages: Vec<Message>, deadline: Instant) -> Vec<Result<(), BrokerError>> {
         let count = messages.len();
+        if self.declared.topic_prefix.is_some() {
+            messages.iter_mut().for_each(|message| message.topic = self.named(Arc::clone(&message.topic)));
+        }
         let (reply, results) = oneshot::channel();
         let all = |error: BrokerError| vec![Err(error); count];
         match self.jobs.try_send(BrokerJob::Publish(PublishJob { messages, deadline, reply })) {
@@ -237,6 +253,7 @@ impl Broker {
         metadata: Metadata,
     ) -> Result<Feed, BrokerError> {
         let (reply, feed) = oneshot::channel();
+        let topic = self.named(topic);
         let job = SubscribeJob { topic, group, max_unsettled, start, metadata, reply };
         self.jobs.send(BrokerJob::Subscribe(job)).await.map_err(|_| BrokerError::Closed)?;
         feed.await.unwrap_or_else(|_| Err(BrokerError::Transient("the adapter was lost before it answered".into())))

@@ -90,6 +90,10 @@ impl Context {
     async fn carry(&self, mut delivery: Delivery) {
         step("deliver.arrived");
         let topology = self.topology.load_full();
+        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
+            delivery.message.topic = plain;
+        }
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
@@ -143,7 +147,11 @@ impl Context {
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
             return self.give_up(Reason::Expired, course);
         }
-        let Some(path) = self.routes.select(&event) else { return self.give_up(Reason::Unrouted, course) };
+        let path = match self.routes.select(&event) {
+            Ok(Some(path)) => path,
+            Ok(None) => return self.give_up(Reason::Unrouted, course),
+            Err(what) => return self.give_up(Reason::Unruled(what), course),
+        };
         let info = DeliveryInfo {
             pubsub: Arc::clone(&self.pubsub),
             topic: Arc::clone(&delivery.message.topic),
@@ -218,7 +226,7 @@ impl Context {
             Reason::Forbidden => Disposition::Drop(reason),
             _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
-            Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::HandlerGone => {
+            Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) | Reason::HandlerGone => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }
         }

@@ -33,6 +33,9 @@ pub enum Reason {
     /// No route takes it.
     #[error("no route takes it")]
     Unrouted,
+    /// A content rule cannot be evaluated for it.
+    #[error("{0}")]
+    Unruled(String),
     /// It came from a topic this app may not subscribe to.
     #[error("the app may not have messages of this topic")]
     Forbidden,

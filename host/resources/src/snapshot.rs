@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::problem::{Position, Problem};
+use crate::rule::Rule;
 use crate::scopes::TopicScopes;
+use crate::template;
 
 /// Everything declared that concerns this process.
 #[derive(Debug, Clone, Default)]
@@ -80,8 +82,11 @@ pub struct Component {
     pub init_timeout: Duration,
     /// `spec.ignoreErrors`: a failed start is not fatal; the host goes on trying.
     pub ignore_errors: bool,
-    /// `spec.metadata.consumerID`, trimmed, if not blank: the consumer group in place of the app id.
+    /// `spec.metadata.consumerID`, trimmed, if not blank: the consumer group in place of the app id. `{appID}` in it
+    /// is each app's own: see [`Component::group`].
     pub consumer_id: Option<String>,
+    /// What the broker's topics begin with and nobody else's do: the namespace, if a value of `spec.metadata` names it.
+    pub topic_prefix: Option<String>,
     /// `metadata.annotations["whimbrel.dev/network"]`: host patterns (`*.kafka.local:9092`) granted besides the
     /// addresses that the metadata names.
     pub network: Vec<String>,
@@ -97,6 +102,12 @@ impl Component {
     #[must_use]
     pub fn visible_to(&self, app_id: &str) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|scope| scope == app_id)
+    }
+
+    /// The consumer group of an app.
+    #[must_use]
+    pub fn group(&self, app_id: &str) -> String {
+        self.consumer_id.as_deref().map_or_else(|| app_id.to_owned(), |id| template::of_app(id, app_id))
     }
 
     /// The value of a property, by its name without regard to case.
@@ -127,6 +138,8 @@ pub struct Subscription {
     pub pubsub: String,
     /// The topic.
     pub topic: String,
+    /// Content rules: the first that is true for an event takes it.
+    pub rules: Vec<Rule>,
     /// Where an event goes that no rule takes: a path. `None`: nowhere. Empty for a handler component, which has no paths.
     pub default_route: Option<String>,
     /// Where given-up messages go.

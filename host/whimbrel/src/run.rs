@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health};
 use whimbrel_pubsub::{Caller, Environment, Handler, Topology};
-use whimbrel_resources::{Snapshot, Text};
+use whimbrel_resources::{Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
         tracing::info!("without effect in this version: {}", ignored.join(", "));
     }
     crash_points();
-    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id]) {
+    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id], &Surroundings::of_process()) {
         Ok(snapshot) => snapshot,
         Err(problems) => return refuse(&problems.to_string()),
     };

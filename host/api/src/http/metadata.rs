@@ -60,6 +60,8 @@ struct Subscribed<'a> {
 
 #[derive(Serialize)]
 struct Rule<'a> {
+    #[serde(rename = "match", skip_serializing_if = "str::is_empty")]
+    expression: &'a str,
     path: &'a str,
 }
 
@@ -160,11 +162,17 @@ fn subscribed(declared: &Subscription) -> Subscribed<'_> {
         pubsubname: &declared.pubsub,
         topic: &declared.topic,
         metadata: declared.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
-        rules: declared.default_route.iter().map(|path| Rule { path }).collect(),
+        rules: rules(declared),
         dead_letter_topic: declared.dead_letter_topic.as_deref().unwrap_or_default(),
         kind: match declared.origin {
             Origin::Declarative | Origin::Handler => "DECLARATIVE",
             Origin::Programmatic => "PROGRAMMATIC",
         },
     }
+}
+
+/// The rules in order; the default is the last, without a match.
+fn rules(declared: &Subscription) -> Vec<Rule<'_>> {
+    let rules = declared.rules.iter().map(|rule| Rule { expression: rule.expression(), path: rule.path() });
+    rules.chain(declared.default_route.iter().map(|path| Rule { expression: "", path })).collect()
 }

@@ -352,6 +352,7 @@ async fn metadata_shows_what_runs() {
         name: "s".into(),
         pubsub: "bus".into(),
         topic: "t".into(),
+        rules: Vec::new(),
         default_route: Some("/in".into()),
         dead_letter_topic: None,
         metadata: Vec::new(),

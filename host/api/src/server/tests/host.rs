@@ -52,6 +52,7 @@ pub(super) fn component(topic_scopes: TopicScopes) -> Arc<Component> {
         init_timeout: Duration::from_secs(5),
         ignore_errors: false,
         consumer_id: None,
+        topic_prefix: None,
         network: Vec::new(),
         plugin: None,
         at: Position { file: "bus.yaml".into(), line: 1 },
