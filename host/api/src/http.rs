@@ -2,6 +2,7 @@
 //! request of each connection.
 
 mod body;
+mod bulk;
 mod metadata;
 mod publish;
 mod route;
@@ -64,13 +65,8 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
         return text(StatusCode::UNAUTHORIZED, "invalid api token");
     }
     match route {
-        Route::Publish { pubsub, topic } => {
-            let mut answer = publish::answer(api, &head, body, pubsub, topic).await;
-            let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
-            answer.headers_mut().insert(PARENT, trace);
-            answer
-        }
-        Route::BulkPublish { pubsub } => publish::answer_bulk(api, &head, pubsub),
+        Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
+        Route::BulkPublish { pubsub, topic } => traced(&head, bulk::answer(api, &head, body, pubsub, topic).await),
         Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
         Route::Metadata => metadata::get(api),
@@ -78,6 +74,13 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
         Route::Shutdown => shutdown(api, &head.headers),
         Route::Other => refuse(&error::no_route()),
     }
+}
+
+/// An answer with the trace of its request.
+fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
+    let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
+    answer.headers_mut().insert(PARENT, trace);
+    answer
 }
 
 /// The bytes of a request's line and headers, near enough.

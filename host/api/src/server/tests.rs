@@ -1,5 +1,6 @@
 //! A real server on a free port, spoken to in raw HTTP, with a fake broker behind it.
 
+mod bulk;
 mod host;
 
 use std::sync::Arc;
@@ -98,7 +99,6 @@ async fn paths_are_read_as_daprd_reads_them() {
     for path in ["/v1.0/publish/nobus/t", "/v1.0/publish/BUS/t", "/v1.0/publish/bulk/nobus/t"] {
         check(&host, &publish(path), 404, "ERR_PUBSUB_NOT_FOUND").await;
     }
-    check(&host, &publish("/v1.0/publish/bulk/bus/t"), 501, "ERR_PUBSUB_BULK_NOT_SUPPORTED").await;
     let malformed = check(&host, &publish("/v1.0/publish/bus/%zz"), 400, "").await;
     assert_eq!(malformed.body, "400 Bad Request");
     assert_eq!(malformed.header("content-type"), Some("text/plain; charset=utf-8"));

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
 
 use super::*;
-use crate::{BrokerJob, Features, fakes};
+use crate::{BrokerJob, BulkEntry, Features, Trace, fakes};
 
 type Answer = Option<Result<(), BrokerError>>;
 
@@ -23,13 +23,16 @@ async fn answer(mut jobs: mpsc::Receiver<BrokerJob>, answers: Vec<Answer>, sent:
     let mut unanswered = Vec::new();
     while let Some(job) = jobs.recv().await {
         let BrokerJob::Publish(job) = job else { continue };
-        let made = {
+        let mut results = Vec::new();
+        {
             let mut sent = sent.lock().expect("not poisoned");
-            sent.extend(job.messages.clone());
-            sent.len()
-        };
-        match answers.get(made - 1).or(answers.last()).cloned().flatten() {
-            Some(result) => job.reply.send(vec![result]).expect("somebody waits"),
+            for message in job.messages {
+                results.push(answers.get(sent.len()).or(answers.last()).cloned().flatten());
+                sent.push(message);
+            }
+        }
+        match results.into_iter().collect() {
+            Some(results) => job.reply.send(results).expect("somebody waits"),
             None => unanswered.push(job.reply),
         }
     }
@@ -203,4 +206,137 @@ async fn a_message_that_is_too_large_is_refused_at_once() {
         assert!(fits || matches!(result, Err(BrokerError::Invalid(_))), "{result:?}");
         assert_eq!(sent.lock().expect("not poisoned").len(), usize::from(fits));
     }
+}
+
+/// Id, data and metadata of an entry.
+type Given<'a> = (&'a str, &'static str, Option<&'a [(&'a str, &'a str)]>);
+
+fn bulk(entries: &[Given<'_>], metadata: &[(&str, &str)]) -> BulkRequest {
+    let entry = |&(id, data, metadata): &Given<'_>| BulkEntry {
+        id: id.to_owned(),
+        data: data.into(),
+        content_type: Some("text/plain".into()),
+        metadata: metadata.map(fakes::pairs),
+    };
+    BulkRequest {
+        caller: fakes::caller("me"),
+        pubsub: "bus".into(),
+        topic: "t".into(),
+        entries: entries.iter().map(entry).collect(),
+        metadata: fakes::pairs(metadata),
+        trace: Trace::default(),
+    }
+}
+
+fn three() -> BulkRequest {
+    bulk(&[("1", "a", None), ("2", "b", None), ("3", "c", None)], &[])
+}
+
+/// What is sent when three entries get these answers in turn, under a policy with two retries; and what failed.
+async fn check_bulk(answers: Vec<Answer>, sent: &[&str], failed: &[(&str, BrokerError)]) {
+    let (bus, kept) = broker(fakes::component(TopicScopes::default()), answers);
+    bus.features.set(Features { max_batch: 2, ..Features::default() }).expect("unset");
+    let topology = fakes::topology(bus, retry(Some(2), None), 1);
+    let failed = failed.iter().map(|(id, error)| FailedEntry { id: (*id).to_owned(), error: error.clone() });
+    assert_eq!(publish_bulk(&topology, three()).await, Ok(failed.collect()));
+    let data = |message: &Message| {
+        let event: serde_json::Value = serde_json::from_slice(&message.data).expect("an event");
+        event["data"].as_str().expect("a text").to_owned()
+    };
+    let kept: Vec<String> = kept.lock().expect("not poisoned").iter().map(data).collect();
+    assert_eq!(kept, sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_entries_that_failed_are_sent_again() {
+    let transient = || BrokerError::Transient("x".into());
+    let permanent = || BrokerError::Permanent("x".into());
+    let (good, bad) = (|| Some(Ok(())), |error: BrokerError| Some(Err(error)));
+    check_bulk(vec![good()], &["a", "b", "c"], &[]).await;
+    check_bulk(vec![good(), bad(transient()), good()], &["a", "b", "c", "b"], &[]).await;
+    let never = vec![good(), bad(permanent()), bad(transient()), good()];
+    check_bulk(never, &["a", "b", "c", "c"], &[("2", permanent())]).await;
+    let sent = ["a", "b", "c", "a", "b", "c", "a", "b", "c"];
+    let failed = [("1", transient()), ("2", transient()), ("3", transient())];
+    check_bulk(vec![bad(transient())], &sent, &failed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_has_the_requests_metadata_only_with_its_own() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let (none, own): (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("a", "own"), ("rawPayload", "true")]);
+    let entries = [("1", "x", None), ("2", "x", Some(none)), ("3", "x", Some(own))];
+    let request = bulk(&entries, &[("a", "all"), ("b", "all")]);
+    assert_eq!(publish_bulk(&topology, request).await, Ok(Vec::new()));
+    let sent = sent.lock().expect("not poisoned");
+    assert!(sent[0].metadata.is_empty());
+    assert_eq!(sent[1].metadata, fakes::pairs(&[("a", "all"), ("b", "all")]));
+    assert_eq!(sent[2].metadata, fakes::pairs(&[("a", "own"), ("rawPayload", "true"), ("b", "all")]));
+    assert_ne!(&sent[2].data[..], b"x", "an entry's own rawPayload means nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_request_may_be_raw() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let raw = |value: &'static str| BulkRequest { metadata: fakes::pairs(&[("rawPayload", value)]), ..three() };
+    assert_eq!(publish_bulk(&topology, raw("true")).await, Ok(Vec::new()));
+    assert_eq!(&sent.lock().expect("not poisoned")[2].data[..], b"c");
+    let refused = PublishError::RawPayload { actual: "maybe".into() };
+    assert_eq!(publish_bulk(&topology, raw("maybe")).await, Err(refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_refused_as_a_whole() {
+    let scopes = TopicScopes { protected: vec!["t".into()], ..TopicScopes::default() };
+    let (bus, sent) = broker(fakes::component(scopes), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let refused = |request| publish_bulk(&topology, request);
+    let nobus = || "nobus".to_owned();
+    let unknown = BulkRequest { pubsub: nobus(), ..three() };
+    assert_eq!(refused(unknown).await, Err(PublishError::NotFound { pubsub: nobus() }));
+    let forbidden = PublishError::Forbidden { topic: "t".into(), app_id: "me".into() };
+    assert_eq!(refused(three()).await, Err(forbidden.clone()));
+    assert_eq!(refused(bulk(&[], &[])).await, Err(forbidden));
+    let mut event = three();
+    event.entries[1].content_type = Some("application/cloudevents+json".into());
+    assert!(matches!(refused(event).await, Err(PublishError::CloudEvent { .. })), "before the scope");
+    assert!(sent.lock().expect("not poisoned").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_too_large_fails_alone() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    bus.features.set(Features { max_message_bytes: 3, max_batch: 10, ..Features::default() }).expect("the first");
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let request = bulk(&[("1", "abc", None), ("2", "abcd", None)], &[("rawPayload", "true")]);
+    let failed = publish_bulk(&topology, request).await.expect("published in part");
+    assert_eq!(failed.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["2"]);
+    assert_eq!(sent.lock().expect("not poisoned").len(), 1);
+}
+
+/// The lists that messages of these sizes are handed over in.
+fn check_batches(max_batch: Option<u32>, sizes: &[usize], expect: &[usize]) {
+    let (bus, _jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    if let Some(max_batch) = max_batch {
+        bus.features.set(Features { max_batch, ..Features::default() }).expect("unset");
+    }
+    let message = |&size: &usize| Message {
+        topic: Arc::from("t"),
+        key: None,
+        data: vec![0; size].into(),
+        metadata: Metadata::new(),
+    };
+    let batches = batches(&bus, sizes.iter().map(message).collect());
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), expect, "{max_batch:?} {sizes:?}");
+}
+
+#[test]
+fn a_call_is_bounded_by_count_and_by_bytes() {
+    check_batches(Some(2), &[1; 5], &[2, 2, 1]);
+    check_batches(Some(0), &[1; 2], &[1, 1]);
+    check_batches(None, &[1; 5], &[5]);
+    check_batches(Some(100), &[BATCH_BYTES_MAX, 1, 1], &[1, 2]);
+    check_batches(Some(100), &[BATCH_BYTES_MAX * 2, BATCH_BYTES_MAX - 1, 1], &[1, 2]);
 }
