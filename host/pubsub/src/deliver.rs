@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Metadata;
@@ -21,7 +22,8 @@ use crate::event::Event;
 use crate::events::About;
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
-use crate::policy::Attempts;
+use crate::metrics::{Ingress, Status};
+use crate::policy::{Attempts, Code, Guard};
 use crate::route::Routes;
 use crate::settle::{Exit, Stopping, retry_wait, settle};
 use crate::steps::step;
@@ -51,6 +53,7 @@ struct Context {
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
     ledger: Ledger,
+    counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
     routes: Routes,
@@ -73,8 +76,11 @@ impl Context {
     fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
         let declared = &subscription.declared;
         let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+        let metrics = &topology.load().environment.metrics;
+        let counts = metrics.ingress(&subscription.caller.app_id, &declared.pubsub, &declared.topic);
         Self {
             topology,
+            counts,
             stopping: Stopping { stop, abandoned: CancellationToken::new() },
             ledger: Ledger::default(),
             courses: AtomicU64::new(0),
@@ -89,6 +95,7 @@ impl Context {
     /// One delivery, from its arrival to its end. The rules are those of the moment it began.
     async fn carry(&self, mut delivery: Delivery) {
         step("deliver.arrived");
+        let _under_way = self.counts.begin();
         let topology = self.topology.load_full();
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
@@ -105,6 +112,7 @@ impl Context {
         let exit = Exit {
             topology: &topology,
             subscription: &self.subscription,
+            counts: &self.counts,
             dead_letter_topic: self.dead_letter_topic.as_ref(),
             event_id: course.event.as_deref().map(Event::id).unwrap_or_default(),
             attempt: course.attempt,
@@ -166,15 +174,27 @@ impl Context {
     ) -> Disposition {
         let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let guard = topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy));
         loop {
+            let pass = match guard.map(Guard::enter).transpose() {
+                Ok(pass) => pass,
+                Err(refused) => return self.give_up(Reason::Exhausted(refused.to_string()), course),
+            };
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
+            let begun = Instant::now();
             let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
             let result = match policy.timeout {
                 None => attempt.await,
                 Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
             };
             step("deliver.handled");
+            // A worker that is gone says nothing about the app: its pass is given back.
+            if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
+                pass.end(matches!(result, Ok(Outcome::Success | Outcome::Drop)));
+            }
+            self.counts.attempted(course.attempt, Status::of(&result), begun.elapsed());
+            let code = result.as_ref().err().and_then(Code::of_delivery);
             let failure = match result {
                 Ok(Outcome::Success) => return Disposition::Ack,
                 Ok(Outcome::Drop) => return self.give_up(Reason::Dropped, course),
@@ -185,7 +205,9 @@ impl Context {
             if self.stopping.stop.is_cancelled() {
                 return Disposition::Hold;
             }
-            let Some(wait) = attempts.advance() else { return self.give_up(Reason::Exhausted(failure), course) };
+            let Some(wait) = attempts.advance_after(code) else {
+                return self.give_up(Reason::Exhausted(failure), course);
+            };
             events::attempt_failed(self.about(delivery, event, course.attempt), &failure, wait);
             tokio::select! {
                 biased;
@@ -226,7 +248,8 @@ impl Context {
 
     fn about<'a>(&'a self, delivery: &'a Delivery, event: &'a Event, attempt: u32) -> About<'a> {
         let Delivery { id, message, .. } = delivery;
-        About { subscription: &self.subscription, topic: &message.topic, message_id: id, event_id: event.id(), attempt }
+        let (subscription, counts) = (&*self.subscription, &*self.counts);
+        About { subscription, counts, topic: &message.topic, message_id: id, event_id: event.id(), attempt }
     }
 }
 

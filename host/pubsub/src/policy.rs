@@ -1,5 +1,7 @@
 //! The attempts that a policy allows around one operation, and the waits between them (pubsub-behaviour, section 10.3).
-//! Called by the spines, which make the attempts. Absent on purpose: circuit breakers and the matching of status codes.
+//! Called by the spines, which make the attempts.
+
+mod breaker;
 
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use tokio::time::Instant;
 use whimbrel_resources::{Backoff, Policy};
 
 use crate::environment::Random;
+use crate::error::{BrokerError, HandlerError};
+
+pub(crate) use breaker::{Breaker, Guard};
 
 /// The first wait of an exponential policy.
 const EXPONENTIAL_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -19,6 +24,40 @@ const SPREAD: f64 = 0.5;
 
 /// How long an exponential policy goes on in all, also when its retries are not limited.
 const EXPONENTIAL_TOTAL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Which list of codes a policy matches a failed publish against: that of the door it came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// A publish over HTTP, `httpStatusCodes`.
+    Http,
+    /// A dead letter, `gRPCStatusCodes`.
+    Grpc,
+}
+
+/// A failure as a policy matches it. What has none is always retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(Family, u16);
+
+impl Code {
+    /// What a failed attempt to deliver is matched by.
+    pub(crate) fn of_delivery(error: &HandlerError) -> Option<Self> {
+        match error {
+            HandlerError::Status(status) => Some(Self(Family::Http, *status)),
+            _ => None,
+        }
+    }
+
+    /// What a failed publish is matched by: Unavailable or ResourceExhausted of gRPC, as Dapr maps them to HTTP. Failures
+    /// that no retry mends have none here, for they are never retried.
+    pub(crate) fn of_publish(error: &BrokerError, family: Family) -> Option<Self> {
+        let (http, grpc) = match error {
+            BrokerError::Transient(_) => (503, 14),
+            BrokerError::Throttled { .. } => (429, 8),
+            _ => return None,
+        };
+        Some(Self(family, if family == Family::Http { http } else { grpc }))
+    }
+}
 
 /// The attempts of one operation.
 #[derive(Debug)]
@@ -52,8 +91,19 @@ impl<'a> Attempts<'a> {
         self.wait.is_none()
     }
 
-    /// Goes on to the next attempt, which is to begin after this wait. `None`: that was the last.
-    pub(crate) fn advance(&mut self) -> Option<Duration> {
+    /// Goes on to the next attempt, which is to begin after this wait. `None`: that was the last, or the policy does not
+    /// retry what failed with this code.
+    pub(crate) fn advance_after(&mut self, code: Option<Code>) -> Option<Duration> {
+        let matching = self.policy.retry.as_ref().map(|retry| &retry.matching)?;
+        let worth_it = code.is_none_or(|Code(family, code)| {
+            let listed = if family == Family::Http { &matching.http } else { &matching.grpc };
+            listed.as_ref().is_none_or(|listed| listed.contains(code))
+        });
+        if worth_it { self.advance() } else { None }
+    }
+
+    /// Goes on to the next attempt, whatever failed.
+    fn advance(&mut self) -> Option<Duration> {
         let wait = self.wait?;
         self.number = self.number.saturating_add(1);
         self.wait = self.next_wait(wait);

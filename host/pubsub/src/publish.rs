@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Message};
 use crate::error::{BrokerError, PublishError};
-use crate::policy::Attempts;
+use crate::policy::{Attempts, Code, Family, Guard};
 use crate::request::{Caller, PublishRequest};
 use crate::steps::step;
 use crate::topology::Topology;
@@ -30,7 +30,11 @@ pub async fn publish(topology: &Topology, request: PublishRequest) -> Result<(),
     let native_ttl = broker.features.get().is_some_and(|features| features.ttl);
     let (message, id) = envelope::wrap(request, &topology.environment, native_ttl)?;
     step("publish.wrapped");
-    store(topology, broker, &caller, message, &id).await
+    let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &message.topic);
+    let begun = Instant::now();
+    let result = store(topology, broker, &caller, message, &id, Family::Http).await;
+    egress.published(result.is_ok(), begun.elapsed());
+    result
 }
 
 fn find<'a>(topology: &'a Topology, request: &PublishRequest) -> Result<&'a Broker, PublishError> {
@@ -56,6 +60,7 @@ pub(crate) async fn store(
     caller: &Caller,
     message: Message,
     event_id: &(dyn fmt::Display + Sync),
+    family: Family,
 ) -> Result<(), PublishError> {
     let topic = message.topic.clone();
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, &topic) {
@@ -69,7 +74,7 @@ pub(crate) async fn store(
         pubsub: broker.declared.name.clone(),
         error,
     })?;
-    attempts(topology, broker, message, event_id).await.map_err(|error| {
+    attempts(topology, broker, message, event_id, family).await.map_err(|error| {
         events::publish_failed(broker, &topic, event_id, &error);
         PublishError::Broker { topic: topic.as_ref().to_owned(), pubsub: broker.declared.name.clone(), error }
     })
@@ -93,6 +98,7 @@ async fn attempts(
     broker: &Broker,
     message: Message,
     event_id: &(dyn fmt::Display + Sync),
+    family: Family,
 ) -> Result<(), BrokerError> {
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
@@ -101,14 +107,21 @@ async fn attempts(
         // Only an attempt that another may follow needs a copy.
         let kept = if attempts.is_last() { None } else { next.clone() };
         let Some(message) = next.take() else { return Err(BrokerError::Closed) };
-        let error = match attempt(broker, message, event_id, policy.timeout).await {
+        let pass = broker.guard(policy).map(Guard::enter).transpose();
+        let pass = pass.map_err(|refused| BrokerError::Broken(refused.to_string()))?;
+        let result = attempt(broker, message, event_id, policy.timeout).await;
+        if let Some(pass) = pass {
+            pass.end(result.is_ok());
+        }
+        let error = match result {
             Ok(()) => {
                 step("publish.confirmed");
                 return Ok(());
             }
             Err(error) => error,
         };
-        let (Some(kept), Some(asked), Some(wait)) = (kept, worth_a_retry(&error), attempts.advance()) else {
+        let code = Code::of_publish(&error, family);
+        let (Some(kept), Some(asked), Some(wait)) = (kept, worth_a_retry(&error), attempts.advance_after(code)) else {
             return Err(error);
         };
         let wait = wait.max(asked);
@@ -137,9 +150,11 @@ fn worth_a_retry(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::Transient(_) | BrokerError::Unknown(_) | BrokerError::Overloaded => Some(Duration::ZERO),
         BrokerError::Throttled { retry_after, .. } => Some(*retry_after),
-        BrokerError::Permanent(_) | BrokerError::Unauthorized(_) | BrokerError::Invalid(_) | BrokerError::Closed => {
-            None
-        }
+        BrokerError::Permanent(_)
+        | BrokerError::Unauthorized(_)
+        | BrokerError::Invalid(_)
+        | BrokerError::Broken(_)
+        | BrokerError::Closed => None,
     }
 }
 

@@ -15,6 +15,7 @@ mod programmatic;
 mod raw;
 mod scopes;
 mod snapshot;
+mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, conformance};
@@ -25,9 +26,10 @@ pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Policies,
-    Policy, Property, Retry, Snapshot, Subscription, Text,
+    Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
+    HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
+pub use trip::{Counts, Trip};
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Tests of the publish spine: which error wins, what is tried again, and that it never waits for ever.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
+use whimbrel_resources::{Backoff, Codes, Component, Matching, Policies, Policy, Retry, TopicScopes};
 
 use super::*;
 use crate::{BrokerJob, Features, fakes};
@@ -36,8 +37,9 @@ async fn answer(mut jobs: mpsc::Receiver<BrokerJob>, answers: Vec<Answer>, sent:
 }
 
 fn retry(max_retries: Option<u32>, timeout: Option<Duration>) -> Policies {
-    let retry = Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries };
-    fakes::policies(Policy { timeout, retry: Some(retry) })
+    let retry =
+        Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries, matching: Matching::default() };
+    fakes::policies(Policy { timeout, retry: Some(retry), ..Policy::default() })
 }
 
 async fn published(topology: &Topology, request: PublishRequest) -> Result<(), BrokerError> {
@@ -203,4 +205,45 @@ async fn a_message_that_is_too_large_is_refused_at_once() {
         assert!(fits || matches!(result, Err(BrokerError::Invalid(_))), "{result:?}");
         assert_eq!(sent.lock().expect("not poisoned").len(), usize::from(fits));
     }
+}
+
+/// How many messages the broker gets where only these HTTP codes are retried.
+async fn check_matching(http: Option<RangeInclusive<u16>>, error: BrokerError, sends: usize) {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+    let mut policies = retry(Some(2), None);
+    let retry = policies.outbound_default.retry.as_mut().expect("a retry");
+    retry.matching = Matching { http: http.clone().map(|range| Codes(vec![range])), grpc: Some(Codes(vec![5..=5])) };
+    let topology = fakes::topology(bus, policies, 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error.clone()));
+    assert_eq!(sent.lock().expect("not poisoned").len(), sends, "{http:?} {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_listed_codes_are_sent_again_and_what_has_none() {
+    let transient = || BrokerError::Transient("x".into());
+    let throttled = || BrokerError::Throttled { message: "x".into(), retry_after: Duration::ZERO };
+    check_matching(None, transient(), 3).await;
+    check_matching(Some(500..=599), transient(), 3).await;
+    check_matching(Some(429..=429), transient(), 1).await;
+    check_matching(Some(429..=429), throttled(), 3).await;
+    check_matching(Some(503..=503), throttled(), 1).await;
+    check_matching(Some(404..=404), BrokerError::Unknown("x".into()), 3).await;
+    check_matching(Some(400..=599), BrokerError::Permanent("x".into()), 1).await;
+}
+
+/// Two failures open the breaker: retries end there, and the next publish is not sent.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_ends_retries_and_keeps_publishes_from_the_broker() {
+    let failed = || Some(Err(BrokerError::Transient("x".into())));
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![failed(), failed(), Some(Ok(()))]);
+    let mut policies = retry(None, None);
+    policies.outbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    let topology = fakes::topology(bus, policies, 1);
+    let open = Err(BrokerError::Broken("circuit breaker is open".into()));
+    for _ in 0..2 {
+        assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, open);
+    }
+    assert_eq!(sent.lock().expect("not poisoned").len(), 2);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
 }
