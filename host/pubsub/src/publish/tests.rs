@@ -247,3 +247,19 @@ async fn an_open_breaker_ends_retries_and_keeps_publishes_from_the_broker() {
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
 }
+
+/// Counted once, whatever it took; and not at all where it never came to a publish.
+#[tokio::test(start_paused = true)]
+async fn a_publish_is_counted_after_its_retries() {
+    let failed = Some(Err(BrokerError::Transient("x".into())));
+    let (bus, _sent) = broker(fakes::component(TopicScopes::default()), vec![failed, Some(Ok(()))]);
+    let topology = fakes::topology(bus, retry(Some(1), None), 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+    assert!(publish(&topology, fakes::request("", "x", &[])).await.is_err());
+    let text = topology.environment.metrics.text();
+    let counts: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("dapr_component_pubsub_egress_count")).collect();
+    let labels = r#"app_id="me",component="bus",namespace="",success="true",topic="t""#;
+    assert_eq!(counts, [format!("dapr_component_pubsub_egress_count{{{labels}}} 1")]);
+    assert!(text.contains(&format!("dapr_component_pubsub_egress_latencies_sum{{{labels}}} 2000")), "{text}");
+}
