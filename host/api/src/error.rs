@@ -109,7 +109,9 @@ fn external(error: &BrokerError) -> String {
         BrokerError::Throttled { .. } => "the broker asks to wait".into(),
         BrokerError::Unauthorized(_) => "the broker refused the credentials of this host".into(),
         BrokerError::Permanent(text) => text.clone(),
-        BrokerError::Invalid(_) | BrokerError::Overloaded | BrokerError::Closed => error.to_string(),
+        BrokerError::Invalid(_) | BrokerError::Overloaded | BrokerError::Broken(_) | BrokerError::Closed => {
+            error.to_string()
+        }
     }
 }
 

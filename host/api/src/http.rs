@@ -8,8 +8,7 @@ mod publish;
 mod route;
 mod trace;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -41,18 +40,41 @@ const HEADER_OVERHEAD_BYTES: usize = 4;
 pub(crate) struct Api {
     pub(crate) doors: Arc<Doors>,
     bodies: Semaphore,
-    extended: Mutex<BTreeMap<String, String>>,
 }
 
 impl Api {
     pub(crate) fn new(doors: Arc<Doors>) -> Self {
-        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB), extended: Mutex::default() }
+        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB) }
     }
 }
 
 /// Answers a request.
 pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
+    let Some(origins) = &api.doors.origins else { return called(api, head, body).await };
+    if let Some(answer) = origins.preflight(&head) {
+        return answer;
+    }
+    let added = origins.headers(&head);
+    let mut answer = called(api, head, body).await;
+    answer.headers_mut().extend(added);
+    answer
+}
+
+/// Answers a request on the public port: who is well, and what there is. It asks for no token and changes nothing
+/// (pubsub-behaviour, sections 12.1 and 12.2).
+pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
+    let cleaned = path::clean(request.uri().path());
+    match Route::of(request.method(), &cleaned) {
+        Route::Health => health(api, request.uri().query()),
+        Route::OutboundHealth => outbound_health(api),
+        Route::Metadata => metadata::get(api),
+        _ => refuse(&error::no_route()),
+    }
+}
+
+/// What a request is answered, wherever the page that sent it is from.
+async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer {
     if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
     }

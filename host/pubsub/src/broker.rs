@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whimbrel_resources::Component;
+use whimbrel_resources::{Component, Policy};
 
 use crate::error::{BrokerError, SettleError};
+use crate::policy::{Breaker, Guard};
 use crate::steps::step;
 
 /// Name and value pairs that travel with a message; a name may repeat, the last one wins.
@@ -189,6 +190,8 @@ pub struct Broker {
     pub declared: Arc<Component>,
     /// What it can do; empty until its first `open` has succeeded.
     pub features: Arc<OnceLock<Features>>,
+    /// Counts its failures in both directions, where a policy has a circuit breaker.
+    pub(crate) breaker: Arc<Breaker>,
     jobs: mpsc::Sender<BrokerJob>,
 }
 
@@ -197,7 +200,13 @@ impl Broker {
     #[must_use]
     pub fn new(declared: Arc<Component>) -> (Self, mpsc::Receiver<BrokerJob>) {
         let (jobs, queue) = mpsc::channel(PUBLISH_QUEUE_JOBS_MAX);
-        (Self { declared, features: Arc::default(), jobs }, queue)
+        (Self { declared, features: Arc::default(), breaker: Arc::default(), jobs }, queue)
+    }
+
+    /// Its circuit breaker, where the policy has one.
+    pub(crate) fn guard<'a>(&'a self, policy: &'a Policy) -> Option<Guard<'a>> {
+        let template = policy.breaker.as_deref()?;
+        Some(Guard { breaker: &self.breaker, name: &self.declared.name, template })
     }
 
     /// What the broker can do, as far as it is known.

@@ -24,6 +24,9 @@ pub enum Reason {
     /// The handler's worker has ended, through no fault of the message.
     #[error("the handler's worker has ended")]
     HandlerGone,
+    /// The circuit breaker lets no attempt pass. Nobody has judged the message.
+    #[error("the circuit breaker is open")]
+    BreakerOpen,
     /// It is not a CloudEvent and the subscription is not raw.
     #[error("it is no event: {0}")]
     Unparsable(String),

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
+use whimbrel_resources::Policy;
 
 use crate::broker::{Broker, Message, Metadata};
 use crate::envelope::Draft;
 use crate::error::{BrokerError, PublishError};
-use crate::policy::Attempts;
+use crate::policy::{Attempts, Code, Family, Guard};
 use crate::request::{BulkRequest, Caller, FailedEntry, PublishRequest};
 use crate::steps::step;
 use crate::topology::Topology;
@@ -55,7 +56,11 @@ pub async fn publish(topology: &Topology, request: PublishRequest) -> Result<(),
     // The message has what it needs of it; the broker's answer may be long in coming.
     drop(data);
     step("publish.wrapped");
-    store(topology, broker, &caller, message, &id).await
+    let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &message.topic);
+    let begun = Instant::now();
+    let result = store(topology, broker, &caller, message, &id, Family::Http).await;
+    egress.published(result.is_ok(), begun.elapsed());
+    result
 }
 
 /// Publishes several messages to one topic, and says which of them failed and why. What is not named is confirmed, as
@@ -88,8 +93,12 @@ pub async fn publish_bulk(topology: &Topology, request: BulkRequest) -> Result<V
     }
     step("publish.wrapped");
     let ids: Vec<Id<'_>> = ids.iter().map(|id| id as Id<'_>).collect();
-    let stored = store_all(topology, broker, &caller, &topic, messages, &ids).await?;
-    let failed = names.into_iter().zip(stored).filter_map(|(id, stored)| Some((id, stored.err()?)));
+    let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &topic);
+    let begun = Instant::now();
+    let result = store_all(topology, broker, &caller, &topic, messages, &ids, Family::Http).await;
+    let all_stored = result.as_ref().is_ok_and(|stored| stored.iter().all(Result::is_ok));
+    egress.published_bulk(all_stored, begun.elapsed());
+    let failed = names.into_iter().zip(result?).filter_map(|(id, stored)| Some((id, stored.err()?)));
     Ok(failed.map(|(id, error)| FailedEntry { id, error }).collect())
 }
 
@@ -145,9 +154,10 @@ pub(crate) async fn store(
     caller: &Caller,
     message: Message,
     event_id: Id<'_>,
+    family: Family,
 ) -> Result<(), PublishError> {
     let topic = Arc::clone(&message.topic);
-    let stored = store_all(topology, broker, caller, &topic, vec![message], &[event_id]).await?;
+    let stored = store_all(topology, broker, caller, &topic, vec![message], &[event_id], family).await?;
     stored.into_iter().collect::<Stored>().map_err(|error| PublishError::Broker {
         topic: topic.as_ref().to_owned(),
         pubsub: broker.declared.name.clone(),
@@ -163,6 +173,7 @@ async fn store_all(
     topic: &Arc<str>,
     messages: Vec<Message>,
     ids: &[Id<'_>],
+    family: Family,
 ) -> Result<Vec<Stored>, PublishError> {
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, topic) {
         return Err(PublishError::Forbidden {
@@ -170,7 +181,7 @@ async fn store_all(
             app_id: caller.app_id.as_ref().to_owned(),
         });
     }
-    let stored = attempts(topology, broker, topic, messages, ids).await;
+    let stored = attempts(topology, broker, topic, messages, ids, family).await;
     for (stored, id) in stored.iter().zip(ids) {
         if let Err(error) = stored {
             events::publish_failed(broker, topic, *id, error);
@@ -202,6 +213,7 @@ async fn attempts(
     topic: &str,
     messages: Vec<Message>,
     ids: &[Id<'_>],
+    family: Family,
 ) -> Vec<Stored> {
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
@@ -215,18 +227,18 @@ async fn attempts(
             events::publishing(broker, topic, ids[*place]);
         }
         let (places, messages): (Vec<usize>, Vec<Message>) = due.into_iter().unzip();
-        let answers = attempt(broker, messages, policy.timeout).await;
+        let answers = guarded(broker, messages, policy).await;
         for (place, answer) in places.into_iter().zip(answers) {
             stored[place] = answer;
         }
         let mut asked = Duration::ZERO;
         due = kept;
-        due.retain(|(place, _)| match stored[*place].as_ref().err().and_then(worth_a_retry) {
-            Some(wait) => {
-                asked = asked.max(wait);
-                true
-            }
-            None => false,
+        due.retain(|(place, _)| {
+            let error = stored[*place].as_ref().err();
+            let error = error.filter(|error| attempts.retries(Code::of_publish(error, family)));
+            let wait = error.and_then(worth_a_retry);
+            asked = asked.max(wait.unwrap_or_default());
+            wait.is_some()
         });
         if due.is_empty() {
             break;
@@ -241,6 +253,19 @@ async fn attempts(
         tokio::time::sleep(wait).await;
     }
     stored
+}
+
+/// One attempt, if the circuit breaker lets it pass. It counts as one, however many messages it has.
+async fn guarded(broker: &Broker, messages: Vec<Message>, policy: &Policy) -> Vec<Stored> {
+    let pass = match broker.guard(policy).map(Guard::enter).transpose() {
+        Ok(pass) => pass,
+        Err(refused) => return vec![Err(BrokerError::Broken(refused.to_string())); messages.len()],
+    };
+    let answers = attempt(broker, messages, policy.timeout).await;
+    if let Some(pass) = pass {
+        pass.end(answers.iter().all(Result::is_ok));
+    }
+    answers
 }
 
 /// Hands messages to the broker, in as few calls as it allows. One answer for each, in order.
@@ -288,9 +313,11 @@ fn worth_a_retry(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::Transient(_) | BrokerError::Unknown(_) | BrokerError::Overloaded => Some(Duration::ZERO),
         BrokerError::Throttled { retry_after, .. } => Some(*retry_after),
-        BrokerError::Permanent(_) | BrokerError::Unauthorized(_) | BrokerError::Invalid(_) | BrokerError::Closed => {
-            None
-        }
+        BrokerError::Permanent(_)
+        | BrokerError::Unauthorized(_)
+        | BrokerError::Invalid(_)
+        | BrokerError::Broken(_)
+        | BrokerError::Closed => None,
     }
 }
 

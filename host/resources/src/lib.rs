@@ -19,6 +19,7 @@ mod secrets;
 mod snapshot;
 mod surroundings;
 mod template;
+mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, conformance};
@@ -30,10 +31,11 @@ pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Policies,
-    Policy, Property, Retry, Snapshot, Subscription, Text,
+    Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
+    HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
 pub use surroundings::Surroundings;
+pub use trip::{Counts, Trip};
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use whimbrel_resources::{Backoff, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription, load};
+use whimbrel_resources::{
+    Backoff, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription, load,
+};
 
 #[test]
 fn valid() {
@@ -171,7 +173,14 @@ fn policy(policy: &Policy) -> String {
             Backoff::Constant(wait) => format!("every {wait:?}"),
             Backoff::Exponential(most) => format!("exponentially up to {most:?}"),
         };
-        format!("retry {wait} {:?}", retry.max_retries)
+        let listed = |name, codes: &Option<Codes>| codes.as_ref().map(|codes| format!(" {name} {:?}", codes.0));
+        let matching = [listed("http", &retry.matching.http), listed("grpc", &retry.matching.grpc)];
+        let matching: String = matching.into_iter().flatten().collect();
+        format!("retry {wait} {:?}{matching}", retry.max_retries)
     });
-    format!("{timeout}{}", retry.unwrap_or_default()).trim_end().to_owned()
+    let breaker = policy.breaker.as_ref().map(|breaker| {
+        let CircuitBreaker { max_requests, interval, timeout, trip } = &**breaker;
+        format!(" breaker {max_requests} {interval:?} {timeout:?} {trip:?}")
+    });
+    format!("{timeout}{}{}", retry.unwrap_or_default(), breaker.unwrap_or_default()).trim().to_owned()
 }

@@ -129,7 +129,7 @@ pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
         return refused(StatusCode::BAD_REQUEST, "the value could not be read or is larger than 4 KiB");
     };
     let value = String::from_utf8_lossy(&held.bytes).into_owned();
-    let mut values = api.extended.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut values = api.doors.extended.lock().unwrap_or_else(PoisonError::into_inner);
     if values.len() >= KEYS_MAX && !values.contains_key(&key) {
         return refused(StatusCode::BAD_REQUEST, "there are 64 values already");
     }
@@ -139,7 +139,7 @@ pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
 
 /// What the app has set, and over it what is ours: versions and the state of each broker.
 fn extended(api: &Api) -> BTreeMap<String, String> {
-    let mut extended = api.extended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut extended = api.doors.extended.lock().unwrap_or_else(PoisonError::into_inner).clone();
     extended.insert("daprRuntimeVersion".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     extended.extend(api.doors.health.brokers().into_iter().map(|(name, state)| (format!("broker.{name}"), state)));
     extended

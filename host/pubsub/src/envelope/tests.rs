@@ -14,7 +14,11 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn environment() -> Environment {
     let start = DateTime::parse_from_rfc3339("2026-01-02T03:04:05.600Z").expect("a time").to_utc();
-    Environment { clock: Clock::Simulated(start, Instant::now()), random: Random::seeded(1) }
+    Environment {
+        clock: Clock::Simulated(start, Instant::now()),
+        random: Random::seeded(1),
+        metrics: crate::Metrics::default(),
+    }
 }
 
 fn request(content_type: Option<&str>, body: &[u8], metadata: &[(&str, &str)]) -> PublishRequest {

@@ -1,9 +1,10 @@
 //! Tests of the publish spine: which error wins, what is tried again, and that it never waits for ever.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
+use whimbrel_resources::{Backoff, Codes, Component, Matching, Policies, Policy, Retry, TopicScopes};
 
 use super::*;
 use crate::{BrokerJob, BulkEntry, Features, Trace, fakes};
@@ -39,8 +40,9 @@ async fn answer(mut jobs: mpsc::Receiver<BrokerJob>, answers: Vec<Answer>, sent:
 }
 
 fn retry(max_retries: Option<u32>, timeout: Option<Duration>) -> Policies {
-    let retry = Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries };
-    fakes::policies(Policy { timeout, retry: Some(retry) })
+    let retry =
+        Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries, matching: Matching::default() };
+    fakes::policies(Policy { timeout, retry: Some(retry), ..Policy::default() })
 }
 
 async fn published(topology: &Topology, request: PublishRequest) -> Result<(), BrokerError> {
@@ -339,4 +341,61 @@ fn a_call_is_bounded_by_count_and_by_bytes() {
     check_batches(None, &[1; 5], &[5]);
     check_batches(Some(100), &[BATCH_BYTES_MAX, 1, 1], &[1, 2]);
     check_batches(Some(100), &[BATCH_BYTES_MAX * 2, BATCH_BYTES_MAX - 1, 1], &[1, 2]);
+}
+
+/// How many messages the broker gets where only these HTTP codes are retried.
+async fn check_matching(http: Option<RangeInclusive<u16>>, error: BrokerError, sends: usize) {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+    let mut policies = retry(Some(2), None);
+    let retry = policies.outbound_default.retry.as_mut().expect("a retry");
+    retry.matching = Matching { http: http.clone().map(|range| Codes(vec![range])), grpc: Some(Codes(vec![5..=5])) };
+    let topology = fakes::topology(bus, policies, 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error.clone()));
+    assert_eq!(sent.lock().expect("not poisoned").len(), sends, "{http:?} {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_listed_codes_are_sent_again_and_what_has_none() {
+    let transient = || BrokerError::Transient("x".into());
+    let throttled = || BrokerError::Throttled { message: "x".into(), retry_after: Duration::ZERO };
+    check_matching(None, transient(), 3).await;
+    check_matching(Some(500..=599), transient(), 3).await;
+    check_matching(Some(429..=429), transient(), 1).await;
+    check_matching(Some(429..=429), throttled(), 3).await;
+    check_matching(Some(503..=503), throttled(), 1).await;
+    check_matching(Some(404..=404), BrokerError::Unknown("x".into()), 3).await;
+    check_matching(Some(400..=599), BrokerError::Permanent("x".into()), 1).await;
+}
+
+/// Two failures open the breaker: retries end there, and the next publish is not sent.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_ends_retries_and_keeps_publishes_from_the_broker() {
+    let failed = || Some(Err(BrokerError::Transient("x".into())));
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![failed(), failed(), Some(Ok(()))]);
+    let mut policies = retry(None, None);
+    policies.outbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    let topology = fakes::topology(bus, policies, 1);
+    let open = Err(BrokerError::Broken("circuit breaker is open".into()));
+    for _ in 0..2 {
+        assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, open);
+    }
+    assert_eq!(sent.lock().expect("not poisoned").len(), 2);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+}
+
+/// Counted once, whatever it took; and not at all where it never came to a publish.
+#[tokio::test(start_paused = true)]
+async fn a_publish_is_counted_after_its_retries() {
+    let failed = Some(Err(BrokerError::Transient("x".into())));
+    let (bus, _sent) = broker(fakes::component(TopicScopes::default()), vec![failed, Some(Ok(()))]);
+    let topology = fakes::topology(bus, retry(Some(1), None), 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+    assert!(publish(&topology, fakes::request("", "x", &[])).await.is_err());
+    let text = topology.environment.metrics.text();
+    let counts: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("dapr_component_pubsub_egress_count")).collect();
+    let labels = r#"app_id="me",component="bus",namespace="",success="true",topic="t""#;
+    assert_eq!(counts, [format!("dapr_component_pubsub_egress_count{{{labels}}} 1")]);
+    assert!(text.contains(&format!("dapr_component_pubsub_egress_latencies_sum{{{labels}}} 2000")), "{text}");
 }
