@@ -41,6 +41,9 @@ const REASON_LABELS: [&str; 4] = ["app_id", "component", "topic", "reason"];
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
 
+/// What is published to each topic.
+type Topics = HashMap<String, Arc<Egress>>;
+
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
@@ -48,7 +51,7 @@ struct Inner {
     /// None: they could not be made, and nothing is counted.
     families: Option<Families>,
     /// By app, component and topic. Replaced when a topic is published to for the first time.
-    egress: ArcSwap<HashMap<String, HashMap<String, HashMap<String, Arc<Egress>>>>>,
+    egress: ArcSwap<HashMap<String, HashMap<String, Topics>>>,
 }
 
 /// The metrics without their labels.

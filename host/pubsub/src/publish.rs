@@ -36,6 +36,15 @@ type Stored = Result<(), BrokerError>;
 /// The event a message holds, for the log.
 type Id<'a> = &'a (dyn fmt::Display + Sync);
 
+/// Where messages go, and by whose list of codes a failure is matched.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    topology: &'a Topology,
+    broker: &'a Broker,
+    topic: &'a str,
+    family: Family,
+}
+
 /// Publishes one message. Success: the broker has confirmed it, as durably as it was configured.
 ///
 /// # Errors
@@ -95,7 +104,8 @@ pub async fn publish_bulk(topology: &Topology, request: BulkRequest) -> Result<V
     let ids: Vec<Id<'_>> = ids.iter().map(|id| id as Id<'_>).collect();
     let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &topic);
     let begun = Instant::now();
-    let result = store_all(topology, broker, &caller, &topic, messages, &ids, Family::Http).await;
+    let target = Target { topology, broker, topic: &topic, family: Family::Http };
+    let result = store_all(target, &caller, messages, &ids).await;
     let all_stored = result.as_ref().is_ok_and(|stored| stored.iter().all(Result::is_ok));
     egress.published_bulk(all_stored, begun.elapsed());
     let failed = names.into_iter().zip(result?).filter_map(|(id, stored)| Some((id, stored.err()?)));
@@ -157,7 +167,8 @@ pub(crate) async fn store(
     family: Family,
 ) -> Result<(), PublishError> {
     let topic = Arc::clone(&message.topic);
-    let stored = store_all(topology, broker, caller, &topic, vec![message], &[event_id], family).await?;
+    let target = Target { topology, broker, topic: &topic, family };
+    let stored = store_all(target, caller, vec![message], &[event_id]).await?;
     stored.into_iter().collect::<Stored>().map_err(|error| PublishError::Broker {
         topic: topic.as_ref().to_owned(),
         pubsub: broker.declared.name.clone(),
@@ -167,21 +178,16 @@ pub(crate) async fn store(
 
 /// Hands finished messages of one topic to their broker. One result for each, in order.
 async fn store_all(
-    topology: &Topology,
-    broker: &Broker,
+    target: Target<'_>,
     caller: &Caller,
-    topic: &Arc<str>,
     messages: Vec<Message>,
     ids: &[Id<'_>],
-    family: Family,
 ) -> Result<Vec<Stored>, PublishError> {
+    let Target { broker, topic, .. } = target;
     if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, topic) {
-        return Err(PublishError::Forbidden {
-            topic: topic.as_ref().to_owned(),
-            app_id: caller.app_id.as_ref().to_owned(),
-        });
+        return Err(PublishError::Forbidden { topic: topic.to_owned(), app_id: caller.app_id.as_ref().to_owned() });
     }
-    let stored = attempts(topology, broker, topic, messages, ids, family).await;
+    let stored = attempts(target, messages, ids).await;
     for (stored, id) in stored.iter().zip(ids) {
         if let Err(error) = stored {
             events::publish_failed(broker, topic, *id, error);
@@ -207,14 +213,8 @@ fn bytes(message: &Message) -> usize {
 
 /// As many attempts as the outbound policy allows, each only with what failed in the one before and may succeed later.
 /// A retry sends the same message again: the broker may then have it twice, with one event id.
-async fn attempts(
-    topology: &Topology,
-    broker: &Broker,
-    topic: &str,
-    messages: Vec<Message>,
-    ids: &[Id<'_>],
-    family: Family,
-) -> Vec<Stored> {
+async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) -> Vec<Stored> {
+    let Target { topology, broker, topic, family } = target;
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
     let mut stored: Vec<Stored> = messages.iter().map(|message| fits(broker, message)).collect();

@@ -267,8 +267,8 @@ async fn only_entries_that_failed_are_sent_again() {
 async fn an_entry_has_the_requests_metadata_only_with_its_own() {
     let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
     let topology = fakes::topology(bus, Policies::default(), 1);
-    let (none, own): (&[(&str, &str)], &[(&str, &str)]) = (&[], &[("a", "own"), ("rawPayload", "true")]);
-    let entries = [("1", "x", None), ("2", "x", Some(none)), ("3", "x", Some(own))];
+    let own = [("a", "own"), ("rawPayload", "true")];
+    let entries: [Given<'_>; 3] = [("1", "x", None), ("2", "x", Some(&[])), ("3", "x", Some(&own))];
     let request = bulk(&entries, &[("a", "all"), ("b", "all")]);
     assert_eq!(publish_bulk(&topology, request).await, Ok(Vec::new()));
     let sent = sent.lock().expect("not poisoned");

@@ -74,8 +74,9 @@ pub(crate) fn read(
     let reading = Reading { component: &name, store, sources };
     let settings = Settings::read(&spec, &reading, problems);
     let topic_prefix = settings.names_namespace.then(|| sources.surroundings.namespace().to_owned());
-    let (properties, consumer_id, topic_scopes) = settings.finish(sources.app_id)?;
-    Some(Component {
+    let incomplete = settings.incomplete;
+    let (properties, consumer_id, topic_scopes) = settings.finish(sources.app_id);
+    let component = Component {
         name,
         kind,
         version: spec.filled("version", problems).unwrap_or("v1").trim().to_owned(),
@@ -89,7 +90,8 @@ pub(crate) fn read(
         network: network(root, problems),
         plugin: plugin(root, problems),
         at: root.at(),
-    })
+    };
+    (!incomplete).then_some(component)
 }
 
 /// As in Dapr, a bad value does not keep the component from starting.
@@ -203,13 +205,13 @@ impl Settings {
     }
 
     /// The properties for the adapter, which knows the consumer id by exactly one name.
-    fn finish(mut self, app_id: &str) -> Option<(Vec<Property>, Option<String>, TopicScopes)> {
+    fn finish(mut self, app_id: &str) -> (Vec<Property>, Option<String>, TopicScopes) {
         let id = self.group.or(self.consumer).map(|(id, at)| {
             let own = Text::new(template::of_app(&id, app_id));
             self.properties.push(Property { name: CONSUMER_ID.to_owned(), value: own, at });
             id
         });
-        (!self.incomplete).then_some((self.properties, id, self.topic_scopes))
+        (self.properties, id, self.topic_scopes)
     }
 }
 
