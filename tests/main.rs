@@ -12,6 +12,7 @@ mod cli;
 mod conformance;
 mod delivery;
 mod reload;
+mod sdk;
 mod security;
 
 mod examples;

@@ -8,7 +8,7 @@ pub(super) const CASES: &[Case] = &[
         broker: Broker::Inside("in_memory/queue.yaml"),
         // Two instances share nothing, and nobody but the component sees what is in it.
         not_supported: &["B2", "B4", "B15", "C7", "C9"],
-        faults: None,
+        faults: Some(&["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S14", "S15", "S20"]),
     },
     Case {
         adapter: whimbrel_artifacts::IN_MEMORY,

@@ -8,7 +8,7 @@ pub(super) const CASES: &[Case] = &[
         broker: Broker::Started("rabbitmq", "quorum"),
         // The members of a group share a queue without regard to keys, and a queue has no past.
         not_supported: &["D7", "C9"],
-        faults: None,
+        faults: Some(&["S10"]),
     },
     Case {
         adapter: whimbrel_artifacts::RABBITMQ,

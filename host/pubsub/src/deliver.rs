@@ -21,6 +21,7 @@ use crate::delivery::{Delivery, Disposition, Reason};
 use crate::error::HandlerError;
 use crate::event::Event;
 use crate::events::About;
+use crate::group::{Concurrency, Keys};
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
 use crate::metrics::{Ingress, Status};
@@ -53,6 +54,8 @@ struct Context {
     subscription: Arc<Subscription>,
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
+    concurrency: Concurrency,
+    keys: Keys,
     ledger: Ledger,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
@@ -83,6 +86,8 @@ impl Context {
             topology,
             counts,
             stopping: Stopping { stop, abandoned: CancellationToken::new() },
+            concurrency: Concurrency::of(declared),
+            keys: Keys::default(),
             ledger: Ledger::default(),
             courses: AtomicU64::new(0),
             routes: Routes::new(declared),
@@ -108,7 +113,7 @@ impl Context {
         let mut course = Course { number, attempt, event: None };
         let disposition = tokio::select! {
             biased;
-            disposition = self.decide(&topology, &delivery, &metadata, &mut course) => disposition,
+            disposition = self.decide_in_turn(&topology, &delivery, &metadata, &mut course) => disposition,
             () = self.stopping.abandoned.cancelled() => Disposition::Hold,
         };
         if let Disposition::DeadLetter(_) = disposition {
@@ -129,6 +134,43 @@ impl Context {
         } else {
             self.ledger.done(&settled.message_id);
         }
+    }
+
+    /// Decides what becomes of a delivery. Where others wait for it, it is not given back to the broker, which would send
+    /// them first: it waits here, its lease kept, and is tried again.
+    async fn decide_in_turn(
+        &self,
+        topology: &Topology,
+        delivery: &Delivery,
+        metadata: &Arc<Metadata>,
+        course: &mut Course,
+    ) -> Disposition {
+        loop {
+            let disposition = self.decide(topology, delivery, metadata, course).await;
+            let Disposition::RetryAfter(wait, reason) = &disposition else { return disposition };
+            if !delivery.has_turn() {
+                return disposition;
+            }
+            let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
+            let about = self.about(delivery, event_id, course.attempt);
+            events::attempt_failed(about, &reason.to_string(), *wait);
+            if !self.wait_for_next(delivery, course, *wait).await {
+                return Disposition::Hold;
+            }
+        }
+    }
+
+    /// Waits for the next attempt and numbers it; false: there is none within this delivery.
+    async fn wait_for_next(&self, delivery: &Delivery, course: &mut Course, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping.stop.cancelled() => return false,
+            () = delivery.over() => return false,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let next = self.ledger.next(&delivery.id, course.number, course.attempt);
+        course.attempt = next.unwrap_or(course.attempt);
+        next.is_some()
     }
 
     /// Decides what becomes of a delivery: scope, envelope, expiry, route, attempts.
@@ -216,17 +258,10 @@ impl Context {
             }
             let wait = if attempts.retries(code) { attempts.advance() } else { None };
             let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure), course) };
-            events::attempt_failed(self.about(delivery, event, course.attempt), &failure, wait);
-            tokio::select! {
-                biased;
-                () = self.stopping.stop.cancelled() => return Disposition::Hold,
-                () = delivery.over() => return Disposition::Hold,
-                () = tokio::time::sleep(wait) => {}
-            }
-            let Some(next) = self.ledger.next(&delivery.id, course.number, course.attempt) else {
+            events::attempt_failed(self.about(delivery, event.id(), course.attempt), &failure, wait);
+            if !self.wait_for_next(delivery, course, wait).await {
                 return Disposition::Hold;
-            };
-            course.attempt = next;
+            }
         }
     }
 
@@ -270,10 +305,10 @@ impl Context {
         }
     }
 
-    fn about<'a>(&'a self, delivery: &'a Delivery, event: &'a Event, attempt: u32) -> About<'a> {
+    fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, attempt: u32) -> About<'a> {
         let Delivery { id, message, .. } = delivery;
         let (subscription, counts) = (&*self.subscription, &*self.counts);
-        About { subscription, counts, topic: &message.topic, message_id: id, event_id: event.id(), attempt }
+        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt }
     }
 }
 

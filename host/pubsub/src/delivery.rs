@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Arrived, FeedJob, Message, Verdict};
 use crate::error::{BrokerError, SettleError};
+use crate::group::Turn;
 
 /// How long a settlement may take to be confirmed. Past it the delivery counts as unsettled, and the broker's
 /// redelivery has it.
@@ -73,6 +74,8 @@ pub struct Delivery {
     jobs: mpsc::Sender<FeedJob>,
     leave: CancellationToken,
     settled: bool,
+    /// Its turn among the messages of its key, where they keep their order.
+    turn: Option<Turn>,
 }
 
 impl Delivery {
@@ -80,7 +83,18 @@ impl Delivery {
     #[must_use]
     pub fn new(arrived: Arrived, jobs: mpsc::Sender<FeedJob>, leave: CancellationToken) -> Self {
         let Arrived { token, id, message, count } = arrived;
-        Self { token, id, message, count, jobs, leave, settled: false }
+        Self { token, id, message, count, jobs, leave, settled: false, turn: None }
+    }
+
+    /// The same with its turn, which is over when the delivery is settled.
+    pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// Whether others wait for it to be done with.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn.is_some()
     }
 
     /// Tells the broker. Called by `settle` only.

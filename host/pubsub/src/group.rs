@@ -1,6 +1,10 @@
-//! How many deliveries of one subscription run at once. Called by `deliver`. Absent as yet: order per key.
+//! How many deliveries of one subscription run at once, and which of them wait for one another. Called by `deliver`.
+//!
+//! Three entries of the subscription's metadata say so, all of them ours: `maxUnsettled`, `maxConcurrency` and
+//! `orderPerKey`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use whimbrel_resources::Subscription;
 
@@ -9,38 +13,106 @@ use crate::broker::Arrived;
 /// Deliveries of one subscription that may be unsettled, if its metadata says nothing.
 const UNSETTLED_DEFAULT: u32 = 100;
 
-/// The subscription metadata that says otherwise.
-const UNSETTLED_NAME: &str = "maxUnsettled";
-
 /// The most that may be asked for.
 const UNSETTLED_MAX: u32 = 10_000;
 
-/// How many deliveries of a subscription may be unsettled, at the adapter and here.
-pub(crate) fn max_unsettled(declared: &Subscription) -> u32 {
-    let given = declared.metadata.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(UNSETTLED_NAME));
-    match given.map(|(_, value)| value.trim().parse::<u32>()) {
-        Some(Ok(given)) => given.clamp(1, UNSETTLED_MAX),
-        Some(Err(_)) | None => UNSETTLED_DEFAULT,
+/// What a subscription asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Concurrency {
+    /// Deliveries that may be unsettled, at the adapter and here (`maxUnsettled`).
+    pub(crate) unsettled: u32,
+    /// Deliveries that may run at once (`maxConcurrency`); never more than may be unsettled.
+    pub(crate) running: u32,
+    /// Whether messages of one key run one after the other, each until it is done with (`orderPerKey`).
+    pub(crate) per_key: bool,
+}
+
+impl Concurrency {
+    /// Reads it. What does not parse is as if it were not there, and the log says so.
+    pub(crate) fn of(declared: &Subscription) -> Self {
+        let given = |wanted: &str| {
+            let found = declared.metadata.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.trim())
+        };
+        let number = |name: &str| {
+            let parsed = given(name).map(|value| value.parse::<u32>().map_err(|_| unreadable(declared, name, value)));
+            parsed.and_then(Result::ok)
+        };
+        let unsettled = number("maxUnsettled").map_or(UNSETTLED_DEFAULT, |number| number.clamp(1, UNSETTLED_MAX));
+        let running = number("maxConcurrency").map_or(unsettled, |number| number.clamp(1, unsettled));
+        let per_key = given("orderPerKey").is_some_and(|value| match value.to_ascii_lowercase().as_str() {
+            "true" => true,
+            "false" => false,
+            _ => {
+                unreadable(declared, "orderPerKey", value);
+                false
+            }
+        });
+        Self { unsettled, running, per_key }
     }
 }
 
-/// What has arrived and waits for its turn. An adapter that keeps to `max-unsettled` never makes anything wait; one
-/// that does not is held up at its stream once a batch waits here.
+fn unreadable(declared: &Subscription, name: &str, value: &str) {
+    let Subscription { pubsub, topic, .. } = declared;
+    tracing::warn!(
+        pubsub,
+        topic,
+        "the subscription's metadata {name} is {value:?}: a whole number or, for orderPerKey, true"
+    );
+}
+
+/// The keys that have a message in work, over all feeds of a subscription: what a lost feed left running is still its
+/// key's turn.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Keys(Arc<Mutex<HashSet<String>>>);
+
+/// A message's turn among those of its key; the next one's begins when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    keys: Keys,
+    key: String,
+}
+
+impl Keys {
+    fn with<T>(&self, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The key's turn, if nobody has it.
+    fn take(&self, key: &str) -> Option<Turn> {
+        self.with(|taken| taken.insert(key.to_owned())).then(|| Turn { keys: self.clone(), key: key.to_owned() })
+    }
+
+    fn free(&self, key: &str) -> bool {
+        self.with(|taken| !taken.contains(key))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.keys.with(|taken| taken.remove(&self.key));
+    }
+}
+
+/// What has arrived and waits for its turn. An adapter that keeps to `max-unsettled` makes nothing wait but for a key or
+/// for `maxConcurrency`; one that does not is held up at its stream once so many wait here.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    limit: usize,
+    concurrency: Concurrency,
+    keys: Keys,
     waiting: VecDeque<Arrived>,
 }
 
 impl Admission {
     /// Nothing waits yet.
-    pub(crate) fn new(limit: u32) -> Self {
-        Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), waiting: VecDeque::new() }
+    pub(crate) fn new(concurrency: Concurrency, keys: Keys) -> Self {
+        Self { concurrency, keys, waiting: VecDeque::new() }
     }
 
-    /// Whether more may be taken from the feed.
+    /// Whether more may be taken from the feed. Where keys wait for one another, others must come past them.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.is_empty()
+        let most = if self.concurrency.per_key { self.concurrency.unsettled as usize } else { 1 };
+        self.waiting.len() < most
     }
 
     /// Lines up what came.
@@ -52,9 +124,28 @@ impl Admission {
         }
     }
 
-    /// The next one, if so many running ones leave room for it.
-    pub(crate) fn admit(&mut self, running: usize) -> Option<Arrived> {
-        if running < self.limit { self.waiting.pop_front() } else { None }
+    /// The next one whose key is free, if so many running ones leave room for it, with the turn it takes. What has no key
+    /// waits for nobody.
+    pub(crate) fn admit(&mut self, running: usize) -> Option<(Arrived, Option<Turn>)> {
+        if running >= self.concurrency.running as usize {
+            return None;
+        }
+        if !self.concurrency.per_key {
+            return self.waiting.pop_front().map(|arrived| (arrived, None));
+        }
+        let free = |arrived: &Arrived| arrived.message.key.as_deref().is_none_or(|key| self.keys.free(key));
+        let next = self.waiting.iter().position(free)?;
+        let arrived = self.waiting.remove(next)?;
+        let turn = arrived.message.key.as_deref().and_then(|key| self.keys.take(key));
+        Some((arrived, turn))
+    }
+
+    /// The feed is left, and the next one brings again what does not end in time. Where keys keep their order nothing is
+    /// begun any more: it might overtake what comes again.
+    pub(crate) fn leave(&mut self) {
+        if self.concurrency.per_key {
+            self.concurrency.running = 0;
+        }
     }
 
     /// All that still waits.

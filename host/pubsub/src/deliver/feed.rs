@@ -13,7 +13,7 @@ use super::Context;
 use crate::broker::{Arrived, Feed, FeedJob};
 use crate::delivery::{Delivery, Disposition};
 use crate::error::BrokerError;
-use crate::group::{self, Admission};
+use crate::group::Admission;
 use crate::policy::Doubling;
 use crate::settle::{Exit, settle};
 use crate::{events, scope};
@@ -133,7 +133,7 @@ async fn open(context: &Context) -> Result<Feed, Unopened> {
         return Err(Unopened::Never("the scopes do not let this app subscribe to this topic".to_owned()));
     }
     let (topic, group) = (declared.topic.as_str().into(), context.subscription.group.clone());
-    let opening = broker.subscribe(topic, group, group::max_unsettled(declared), None, declared.metadata.clone());
+    let opening = broker.subscribe(topic, group, context.concurrency.unsettled, None, declared.metadata.clone());
     opening.await.map_err(Unopened::Failed)
 }
 
@@ -145,9 +145,8 @@ async fn serve<'a, F: Future<Output = ()>>(
     waits: &mut Doubling,
     carry: &impl Fn(&'a Context, Delivery) -> F,
 ) -> Over {
-    let limit = group::max_unsettled(&context.subscription.declared);
     let leave = feed.leave.clone();
-    let mut served = Served { feed, admission: Admission::new(limit) };
+    let mut served = Served { feed, admission: Admission::new(context.concurrency, context.keys.clone()) };
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
         served.begin(context, running, carry);
@@ -180,9 +179,9 @@ impl Served {
         running: &mut FuturesUnordered<F>,
         carry: &impl Fn(&'a Context, Delivery) -> F,
     ) {
-        while let Some(arrived) = self.admission.admit(running.len()) {
+        while let Some((arrived, turn)) = self.admission.admit(running.len()) {
             let Feed { jobs, leave, .. } = &self.feed;
-            running.push(carry(context, Delivery::new(arrived, jobs.clone(), leave.clone())));
+            running.push(carry(context, Delivery::new(arrived, jobs.clone(), leave.clone()).in_turn(turn)));
         }
     }
 }
@@ -196,6 +195,7 @@ async fn move_on<'a, F: Future<Output = ()>>(
     carry: &impl Fn(&'a Context, Delivery) -> F,
 ) -> Over {
     let jobs = served.feed.jobs.clone();
+    served.admission.leave();
     let mut stopped = pin!(context.stopping.stop.cancelled());
     let emptied = timeout(LEAVE_WAIT, empty(context, running, &mut served, carry));
     tokio::select! {

@@ -259,6 +259,32 @@ async fn no_more_run_at_once_than_may_be_unsettled() {
     }
 }
 
+/// A message that fails is not given back, for the broker would send the next one of its key first.
+#[tokio::test(start_paused = true)]
+async fn a_key_keeps_its_order_and_holds_up_no_other() {
+    let declared = fakes::declared("t", None, &[("orderPerKey", "true")]);
+    let mut ends = spine(TopicScopes::default(), Policies::default(), declared);
+    let mut feed = ends.feed().await;
+    for (token, key) in [(1, "a"), (2, "a"), (3, "b")] {
+        let mut arrived = fakes::arrived(token, &token.to_string(), Some(1));
+        arrived.message.key = Some(key.to_owned());
+        feed.deliver(arrived).await;
+    }
+    let (first, other) = (ends.attempt().await, ends.attempt().await);
+    assert_eq!((first.event.id(), other.event.id()), ("event-1", "event-3"));
+    other.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (3, Verdict::Ack));
+    first.reply.send(Ok(Outcome::Retry)).expect("somebody waits");
+    let again = ends.attempt().await;
+    assert_eq!((again.event.id(), again.info.attempt), ("event-1", 2));
+    again.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (1, Verdict::Ack));
+    let next = ends.attempt().await;
+    assert_eq!((next.event.id(), next.info.attempt), ("event-2", 1));
+    next.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (2, Verdict::Ack));
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_subscribes_until_it_succeeds_and_is_ready_then() {
     let mut ends = plain();

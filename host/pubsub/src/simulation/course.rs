@@ -71,6 +71,11 @@ impl Seen {
     }
 }
 
+/// A listener that lives as long as this is kept.
+pub(super) fn listening() -> tracing::Dispatch {
+    tracing::Dispatch::new(Listener(Shared::new(0)))
+}
+
 /// Runs one seed.
 pub(super) fn run(seed: u64) -> Seen {
     let runtime =

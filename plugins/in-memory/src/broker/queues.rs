@@ -78,7 +78,7 @@ impl Queues {
         }
     }
 
-    /// What does not fit into an empty queue never will.
+    /// A message's data may fill a queue.
     pub(super) fn message_bytes_max(&self) -> u64 {
         self.limits.bytes as u64
     }
@@ -89,13 +89,11 @@ impl Queues {
         if groups.is_empty() {
             return Ok(());
         }
-        let bytes = queue::size(&message);
-        if bytes > self.limits.bytes {
-            return Err(Failure::Invalid(format!(
-                "the message has {bytes} bytes, maxQueueBytes is {}",
-                self.limits.bytes
-            )));
+        let (length, length_max) = (message.data.len(), self.limits.bytes);
+        if length > length_max {
+            return Err(Failure::Invalid(format!("the message has {length} bytes, maxQueueBytes is {length_max}")));
         }
+        let bytes = queue::size(&message);
         if groups.iter().any(|group| !group.queue.borrow_mut().has_room(bytes, timer::now)) {
             let text = format!("a queue of {} is full (maxQueueMessages, maxQueueBytes)", message.topic);
             return Err(Failure::Throttled((text, THROTTLED_WAIT_NANOS)));

@@ -105,9 +105,12 @@ impl Queue {
         self.ready.len() + self.in_flight.len() + self.retrying.len()
     }
 
-    /// Whether one more message fits, if need be after dropping what has expired.
+    /// Whether one more message fits, if need be after dropping what has expired. An empty queue takes any message that may
+    /// be published, or the largest never had room: what it counts for besides its data would be too much.
     pub(super) fn has_room(&mut self, bytes: usize, clock: impl Fn() -> Instant) -> bool {
-        let fits = |queue: &Self| queue.len() < queue.limits.messages && queue.bytes + bytes <= queue.limits.bytes;
+        let fits = |queue: &Self| {
+            queue.len() < queue.limits.messages && (queue.bytes == 0 || queue.bytes + bytes <= queue.limits.bytes)
+        };
         if fits(self) {
             return true;
         }

@@ -245,9 +245,14 @@ fn a_full_queue_throttles_and_takes_nothing_anywhere() {
 #[test]
 fn a_message_beyond_the_limit_is_invalid() {
     run(Limits { messages: 9, bytes: 200 }, async |queues| {
-        let _sub = subscribe(&queues, "t", "a", 1);
-        let refused = publish(&queues, "t", &"x".repeat(200), None);
+        let mut sub = subscribe(&queues, "t", "a", 1);
+        let refused = publish(&queues, "t", &"x".repeat(201), None);
         assert!(matches!(refused, Err(Failure::Invalid(text)) if text.contains("maxQueueBytes")));
+        let largest = "x".repeat(200);
+        assert_eq!(publish(&queues, "t", &largest, None), Ok(()));
+        assert!(matches!(publish(&queues, "t", "x", None), Err(Failure::Throttled(_))), "full until it is settled");
+        assert_eq!(sub.arrived().await, format!("{largest}:1"));
+        sub.ack();
         assert_eq!(publish(&queues, "t", "x", None), Ok(()));
     });
 }
