@@ -64,6 +64,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["whimbrel-wasm"]),
     ("axum", &["whimbrel-api", "whimbrel-tests"]),
     ("saphyr-parser", &["whimbrel-resources"]),
+    ("cel", &["whimbrel-resources"]),
     ("clap", &["whimbrel"]),
     ("notify", &["whimbrel"]),
 ];

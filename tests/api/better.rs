@@ -77,17 +77,8 @@ pub(crate) static BETTER: &[Better] = &[
     },
 ];
 
-/// Steps that come with a later issue: every request whose path holds this.
-pub(crate) const LATER_PATHS: &[&str] = &["/publish/bulk/"];
-
 /// Scenes that come with a later issue. A name that ends with `*` stands for all that begin so.
-pub(crate) const LATER: &[(&str, &str)] = &[
-    ("bulk publish", "bulk publish"),
-    ("bulk subscribe*", "bulk delivery"),
-    ("routing rules", "CEL rules"),
-    ("one rule*", "CEL rules"),
-    ("rules without default", "CEL rules"),
-];
+pub(crate) const LATER: &[(&str, &str)] = &[("bulk subscribe*", "bulk delivery")];
 
 /// Whether a scene comes later.
 pub(crate) fn is_later(scene: &str) -> bool {

@@ -22,6 +22,8 @@ pub(crate) struct Scene {
     pub(crate) subscribe: String,
     app: HashMap<String, Vec<(serde_json::Value, String)>>,
     pub(crate) app_port: bool,
+    /// Whether it started at all.
+    pub(crate) ready: bool,
     pub(crate) steps: Vec<Step>,
 }
 

@@ -144,6 +144,7 @@ async fn subscribe(topology: &Arc<ArcSwap<Topology>>, topic: String, group: &str
         name: String::new(),
         pubsub: sandbox::component().name,
         topic,
+        rules: Vec::new(),
         default_route: Some(String::new()),
         dead_letter_topic: None,
         metadata: Vec::new(),

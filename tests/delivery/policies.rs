@@ -151,6 +151,28 @@ fn an_attempt_that_takes_too_long_is_given_up_and_tried_again() -> Result<()> {
     })
 }
 
+/// An app that fails for a while costs no message its turn: what the breaker keeps from it comes again.
+#[test]
+fn an_open_circuit_breaker_spares_the_app_and_dead_letters_nothing() -> Result<()> {
+    run(async |test| {
+        let policies = "{circuitBreakers: {fuse: {trip: consecutiveFailures > 1, timeout: 2s}}, \
+                        retries: {again: {policy: constant, duration: 10ms, maxRetries: 2}}}";
+        let (app, host) = shop(test, policies, "{retry: again, circuitBreaker: fuse}").await?;
+        app.plan("/in", [Reply::status(500), Reply::status(500), Reply::ok()]);
+        http::publish_ok(host.http()?, "bus/t", "1").await?;
+        app.wait_for(2, "/in").await?;
+        http::publish_ok(host.http()?, "bus/t", "2").await?;
+        http::publish_ok(host.http()?, "bus/t", "3").await?;
+        let seen = app.wait_for(5, "/in").await?;
+        assert!(waits(&seen)[1] >= Duration::from_millis(1900), "called while it is open: {:?}", waits(&seen));
+        let mut data = seen[2..].iter().map(|seen| Ok(seen.data()?.to_string())).collect::<Result<Vec<_>>>()?;
+        data.sort();
+        assert_eq!(data, ["1", "2", "3"]);
+        assert!(app.seen_on("/dead").is_empty());
+        Ok(())
+    })
+}
+
 #[test]
 fn a_publish_that_takes_too_long_is_answered_within_its_timeout() -> Result<()> {
     run(async |test| {

@@ -128,7 +128,8 @@ impl HostPlan {
         let output = File::create(log)?;
         Command::new(binary)
             .args(["run", "--app-id", &self.app_id, "--dapr-http-port", "0", "--dapr-grpc-port", "0"])
-            .args(["--metrics-port", "0", "--dapr-listen-addresses", "127.0.0.1", "--resources-path"])
+            .args(["--metrics-port", "0", "--metrics-listen-address", "127.0.0.1"])
+            .args(["--dapr-listen-addresses", "127.0.0.1", "--resources-path"])
             .arg(self.folder.join("resources"))
             .args(&self.arguments)
             .env_clear()
@@ -238,7 +239,7 @@ impl Host {
     /// The line `listening http=ADDRESS` of its log.
     fn listens_at(&self) -> Option<SocketAddr> {
         let log = self.log().ok()?;
-        let (_, rest) = log.lines().find(|line| line.contains("listening"))?.split_once("http=")?;
+        let (_, rest) = log.lines().find_map(|line| line.split_once("listening http="))?;
         rest.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).next()?.parse().ok()
     }
 }

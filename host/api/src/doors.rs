@@ -1,6 +1,7 @@
 //! Everything the HTTP API needs to know, made by the binary and shared by all connections. Plain values; no behaviour.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,7 @@ use whimbrel_pubsub::{Caller, Topology};
 use whimbrel_resources::{Subscription, Text};
 
 use crate::app::AppConnection;
+use crate::cors::Origins;
 use crate::health::Health;
 
 /// The largest request body unless something else is set, bytes (pubsub-behaviour 1.6).
@@ -29,6 +31,8 @@ pub struct Doors {
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
     pub head_bytes_max: u64,
+    /// The web pages that may call. `None`: nothing is said to browsers.
+    pub origins: Option<Origins>,
     /// What is ready.
     pub health: Arc<Health>,
     /// How the app is reached, for the metadata API. `None`: no app port was given.
@@ -37,6 +41,8 @@ pub struct Doors {
     pub subscriptions: ArcSwap<Vec<Arc<Subscription>>>,
     /// Names of the `Resiliency` resources, for the metadata API.
     pub resiliencies: Vec<String>,
+    /// What clients set with `PUT /v1.0/metadata/{key}`.
+    pub extended: Mutex<BTreeMap<String, String>>,
     /// Cancelled by `POST /v1.0/shutdown`.
     pub shutdown: CancellationToken,
     /// Cancelled by the same with `dapr-force-shutdown: true`: exit code 1, nothing is drained.
@@ -53,10 +59,12 @@ impl Doors {
             api_token: None,
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
+            origins: None,
             health,
             app: None,
             subscriptions: ArcSwap::default(),
             resiliencies: Vec::new(),
+            extended: Mutex::default(),
             shutdown: CancellationToken::new(),
             force_shutdown: CancellationToken::new(),
         }

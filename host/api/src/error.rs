@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use whimbrel_pubsub::{BrokerError, PublishError};
+use whimbrel_pubsub::{BrokerError, FailedEntry, PublishError};
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,9 @@ fn external(error: &BrokerError) -> String {
         BrokerError::Throttled { .. } => "the broker asks to wait".into(),
         BrokerError::Unauthorized(_) => "the broker refused the credentials of this host".into(),
         BrokerError::Permanent(text) => text.clone(),
-        BrokerError::Invalid(_) | BrokerError::Overloaded | BrokerError::Closed => error.to_string(),
+        BrokerError::Invalid(_) | BrokerError::Overloaded | BrokerError::Broken(_) | BrokerError::Closed => {
+            error.to_string()
+        }
     }
 }
 
@@ -131,18 +133,72 @@ pub(crate) fn publish(error: &PublishError, asked: Asked<'_>) -> Refusal {
         (Info::App, _) => json!({ "appID": asked.app_id, "error": cause }),
         _ => asked.metadata.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect(),
     };
+    let retry_after_seconds = if let PublishError::Broker { error, .. } = error { wait(error) } else { None };
+    Refusal { retry_after_seconds, ..detailed(&row, &message, &metadata, asked.pubsub) }
+}
+
+/// Why the entries of a bulk publish cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntriesError {
+    /// The body is no list of entries; why.
+    Undecodable(String),
+    /// An event is not what its content type says; why.
+    Unconvertible(String),
+    /// An entry has no id, or one that another has too.
+    EntryId,
+}
+
+/// What the client is told of entries that cannot be read.
+pub(crate) fn entries(error: &EntriesError, topic: &str, asked: Asked<'_>) -> Refusal {
+    const ENTRY_ID: &str = "entryId is duplicated or not present for entry";
+    let Asked { app_id, pubsub, .. } = asked;
+    let about = format!("topic {topic} pubsub {pubsub}");
+    let (reason, message, cause) = match error {
+        EntriesError::Undecodable(why) => {
+            let message = format!("error when unmarshaling the request for {about}: {why}");
+            ("DAPR_PUBSUB_UNMARSHAL_EVENTS", message, None)
+        }
+        EntriesError::Unconvertible(why) => {
+            let message = format!("error when marshalling cloud event envelope for {about}: {why}");
+            ("DAPR_PUBSUB_MARSHAL_ENVELOPE", message, Some(why.as_str()))
+        }
+        EntriesError::EntryId => {
+            let message = format!("error marshaling events to bytes for {about}. error: {ENTRY_ID}");
+            ("DAPR_PUBSUB_MARSHAL_EVENTS", message, Some(ENTRY_ID))
+        }
+    };
+    let metadata = match cause {
+        Some(cause) => json!({ "appID": app_id, "error": cause }),
+        None => json!({ "appID": app_id }),
+    };
+    let row = Row::new(StatusCode::BAD_REQUEST, "ERR_PUBSUB_EVENTS_SER", reason, Info::App);
+    detailed(&row, &message, &metadata, pubsub)
+}
+
+/// What the client is told of entries that were not published. 503 where the broker has only asked to wait.
+pub(crate) fn failed(entries: &[FailedEntry]) -> Refusal {
+    let waits: Option<Vec<u64>> = entries.iter().map(|entry| wait(&entry.error)).collect();
+    let retry_after_seconds = waits.and_then(|waits| waits.into_iter().max());
+    let status =
+        if retry_after_seconds.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let told = entries.iter().map(|entry| json!({ "entryId": entry.id, "error": external(&entry.error) }));
+    let body = json!({ "failedEntries": told.collect::<Vec<_>>(), "errorCode": "ERR_PUBSUB_PUBLISH_MESSAGE" });
+    Refusal { status, body, retry_after_seconds }
+}
+
+/// An error with google.rpc's details.
+fn detailed(row: &Row, message: &str, metadata: &Value, pubsub: &str) -> Refusal {
     let info = json!({
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "domain": "dapr.io", "metadata": metadata, "reason": row.reason,
     });
     let resource = json!({
         "@type": "type.googleapis.com/google.rpc.ResourceInfo",
-        "description": message, "owner": "", "resource_name": asked.pubsub, "resource_type": "pubsub",
+        "description": message, "owner": "", "resource_name": pubsub, "resource_type": "pubsub",
     });
     let details = if row.resource { json!([resource, info]) } else { json!([info]) };
-    let retry_after_seconds = if let PublishError::Broker { error, .. } = error { wait(error) } else { None };
     let body = json!({ "errorCode": row.code, "message": message, "details": details });
-    Refusal { status: row.status, body, retry_after_seconds }
+    Refusal { status: row.status, body, retry_after_seconds: None }
 }
 
 /// An error without details.

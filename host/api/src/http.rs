@@ -2,13 +2,13 @@
 //! request of each connection.
 
 mod body;
+mod bulk;
 mod metadata;
 mod publish;
 mod route;
 mod trace;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -40,18 +40,41 @@ const HEADER_OVERHEAD_BYTES: usize = 4;
 pub(crate) struct Api {
     pub(crate) doors: Arc<Doors>,
     bodies: Semaphore,
-    extended: Mutex<BTreeMap<String, String>>,
 }
 
 impl Api {
     pub(crate) fn new(doors: Arc<Doors>) -> Self {
-        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB), extended: Mutex::default() }
+        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB) }
     }
 }
 
 /// Answers a request.
 pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
+    let Some(origins) = &api.doors.origins else { return called(api, head, body).await };
+    if let Some(answer) = origins.preflight(&head) {
+        return answer;
+    }
+    let added = origins.headers(&head);
+    let mut answer = called(api, head, body).await;
+    answer.headers_mut().extend(added);
+    answer
+}
+
+/// Answers a request on the public port: who is well, and what there is. It asks for no token and changes nothing
+/// (pubsub-behaviour, sections 12.1 and 12.2).
+pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
+    let cleaned = path::clean(request.uri().path());
+    match Route::of(request.method(), &cleaned) {
+        Route::Health => health(api, request.uri().query()),
+        Route::OutboundHealth => outbound_health(api),
+        Route::Metadata => metadata::get(api),
+        _ => refuse(&error::no_route()),
+    }
+}
+
+/// What a request is answered, wherever the page that sent it is from.
+async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer {
     if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
     }
@@ -64,13 +87,8 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
         return text(StatusCode::UNAUTHORIZED, "invalid api token");
     }
     match route {
-        Route::Publish { pubsub, topic } => {
-            let mut answer = publish::answer(api, &head, body, pubsub, topic).await;
-            let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
-            answer.headers_mut().insert(PARENT, trace);
-            answer
-        }
-        Route::BulkPublish { pubsub } => publish::answer_bulk(api, &head, pubsub),
+        Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
+        Route::BulkPublish { pubsub, topic } => traced(&head, bulk::answer(api, &head, body, pubsub, topic).await),
         Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
         Route::Metadata => metadata::get(api),
@@ -78,6 +96,13 @@ pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
         Route::Shutdown => shutdown(api, &head.headers),
         Route::Other => refuse(&error::no_route()),
     }
+}
+
+/// An answer with the trace of its request.
+fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
+    let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
+    answer.headers_mut().insert(PARENT, trace);
+    answer
 }
 
 /// The bytes of a request's line and headers, near enough.

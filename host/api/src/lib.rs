@@ -5,14 +5,18 @@
 //! the routes are a closed enum over the raw path, for topics may hold slashes and escapes that routers rewrite.
 
 mod app;
+mod cors;
 mod doors;
 mod error;
 mod health;
 mod http;
+mod metrics;
 mod path;
 mod server;
 
 pub use app::{App, AppConnection, DiscoveryError};
+pub use cors::Origins;
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};
 pub use health::{BrokerStates, Health};
-pub use server::serve;
+pub use metrics::serve_metrics;
+pub use server::{serve, serve_public};

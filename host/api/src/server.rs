@@ -25,6 +25,9 @@ use crate::http::{self, Api};
 /// Connections served at the same time. More wait in the backlog of the operating system.
 const CONNECTIONS_MAX: usize = 4096;
 
+/// The same on the public port.
+const PUBLIC_CONNECTIONS_MAX: usize = 64;
+
 /// How long a client may take for the headers of its first request (pubsub-behaviour 1.6).
 const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,12 @@ pub async fn serve(listeners: Vec<TcpListener>, doors: Arc<Doors>, stop: Cancell
     run(listeners, Arc::new(Server::new(doors, CONNECTIONS_MAX)), stop).await;
 }
 
+/// Serves health and metadata alone, to whoever asks, until `stop`.
+pub async fn serve_public(listener: TcpListener, doors: Arc<Doors>, stop: CancellationToken) {
+    let server = Server { public: true, ..Server::new(doors, PUBLIC_CONNECTIONS_MAX) };
+    run(vec![listener], Arc::new(server), stop).await;
+}
+
 async fn run(listeners: Vec<TcpListener>, server: Arc<Server>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let accepting = listeners.iter().map(|listener| accept(listener, &server, &connections, &stop));
@@ -61,6 +70,8 @@ struct Server {
     api: Api,
     protocols: auto::Builder<TokioExecutor>,
     room: Arc<Semaphore>,
+    /// Only health and metadata.
+    public: bool,
 }
 
 impl Server {
@@ -71,7 +82,7 @@ impl Server {
         protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES.max(head_room)).header_read_timeout(None);
         let head_bytes_max = u32::try_from(doors.head_bytes_max).unwrap_or(u32::MAX);
         protocols.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(head_bytes_max.saturating_mul(2));
-        Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(connections_max)) }
+        Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(connections_max)), public: false }
     }
 }
 
@@ -117,7 +128,11 @@ async fn connection(
         let server = Arc::clone(&server);
         let beat = Beat::new(&pulse);
         async move {
-            let answer = http::answer(&server.api, request).await;
+            let answer = if server.public {
+                http::answer_public(&server.api, &request)
+            } else {
+                http::answer(&server.api, request).await
+            };
             drop(beat);
             Ok::<_, Infallible>(answer)
         }

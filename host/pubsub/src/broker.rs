@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whimbrel_resources::Component;
+use whimbrel_resources::{Component, Policy};
 
 use crate::error::{BrokerError, SettleError};
+use crate::policy::{Breaker, Guard};
 use crate::steps::step;
 
 /// Name and value pairs that travel with a message; a name may repeat, the last one wins.
@@ -189,6 +190,8 @@ pub struct Broker {
     pub declared: Arc<Component>,
     /// What it can do; empty until its first `open` has succeeded.
     pub features: Arc<OnceLock<Features>>,
+    /// Counts its failures in both directions, where a policy has a circuit breaker.
+    pub(crate) breaker: Arc<Breaker>,
     jobs: mpsc::Sender<BrokerJob>,
 }
 
@@ -197,7 +200,13 @@ impl Broker {
     #[must_use]
     pub fn new(declared: Arc<Component>) -> (Self, mpsc::Receiver<BrokerJob>) {
         let (jobs, queue) = mpsc::channel(PUBLISH_QUEUE_JOBS_MAX);
-        (Self { declared, features: Arc::default(), jobs }, queue)
+        (Self { declared, features: Arc::default(), breaker: Arc::default(), jobs }, queue)
+    }
+
+    /// Its circuit breaker, where the policy has one.
+    pub(crate) fn guard<'a>(&'a self, policy: &'a Policy) -> Option<Guard<'a>> {
+        let template = policy.breaker.as_deref()?;
+        Some(Guard { breaker: &self.breaker, name: &self.declared.name, template })
     }
 
     /// What the broker can do, as far as it is known.
@@ -206,10 +215,26 @@ impl Broker {
         self.features.get().cloned().unwrap_or_default()
     }
 
+    /// A topic as the broker knows it: with the namespace before it, where the resource asks for that.
+    fn named(&self, topic: Arc<str>) -> Arc<str> {
+        match &self.declared.topic_prefix {
+            None => topic,
+            Some(prefix) => [prefix.as_str(), &*topic].concat().into(),
+        }
+    }
+
+    /// A topic of the broker's as everybody else knows it, if that is another name.
+    pub(crate) fn plain(&self, topic: &str) -> Option<Arc<str>> {
+        topic.strip_prefix(self.declared.topic_prefix.as_deref()?).map(Arc::from)
+    }
+
     /// Publishes messages, one result for each. Never waits past the deadline: what has no answer by then is
     /// [`BrokerError::Unknown`], for it may be stored.
-    pub async fn publish(&self, messages: Vec<Message>, deadline: Instant) -> Vec<Result<(), BrokerError>> {
+    pub async fn publish(&self, mut messages: Vec<Message>, deadline: Instant) -> Vec<Result<(), BrokerError>> {
         let count = messages.len();
+        if self.declared.topic_prefix.is_some() {
+            messages.iter_mut().for_each(|message| message.topic = self.named(Arc::clone(&message.topic)));
+        }
         let (reply, results) = oneshot::channel();
         let all = |error: BrokerError| vec![Err(error); count];
         match self.jobs.try_send(BrokerJob::Publish(PublishJob { messages, deadline, reply })) {
@@ -237,6 +262,7 @@ impl Broker {
         metadata: Metadata,
     ) -> Result<Feed, BrokerError> {
         let (reply, feed) = oneshot::channel();
+        let topic = self.named(topic);
         let job = SubscribeJob { topic, group, max_unsettled, start, metadata, reply };
         self.jobs.send(BrokerJob::Subscribe(job)).await.map_err(|_| BrokerError::Closed)?;
         feed.await.unwrap_or_else(|_| Err(BrokerError::Transient("the adapter was lost before it answered".into())))

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Metadata;
@@ -23,9 +24,10 @@ use crate::events::About;
 use crate::group::{Concurrency, Keys};
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
-use crate::policy::Attempts;
+use crate::metrics::{Ingress, Status};
+use crate::policy::{Attempts, Code, Guard, Refused};
 use crate::route::Routes;
-use crate::settle::{Exit, Stopping, retry_wait, settle};
+use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
@@ -55,6 +57,7 @@ struct Context {
     concurrency: Concurrency,
     keys: Keys,
     ledger: Ledger,
+    counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
     routes: Routes,
@@ -77,8 +80,11 @@ impl Context {
     fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
         let declared = &subscription.declared;
         let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+        let metrics = &topology.load().environment.metrics;
+        let counts = metrics.ingress(&subscription.caller.app_id, &declared.pubsub, &declared.topic);
         Self {
             topology,
+            counts,
             stopping: Stopping { stop, abandoned: CancellationToken::new() },
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
@@ -95,7 +101,12 @@ impl Context {
     /// One delivery, from its arrival to its end. The rules are those of the moment it began.
     async fn carry(&self, mut delivery: Delivery) {
         step("deliver.arrived");
+        let _under_way = self.counts.begin();
         let topology = self.topology.load_full();
+        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
+            delivery.message.topic = plain;
+        }
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
@@ -111,6 +122,7 @@ impl Context {
         let exit = Exit {
             topology: &topology,
             subscription: &self.subscription,
+            counts: &self.counts,
             dead_letter_topic: self.dead_letter_topic.as_ref(),
             event_id: course.event.as_deref().map(Event::id).unwrap_or_default(),
             attempt: course.attempt,
@@ -186,7 +198,11 @@ impl Context {
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
             return self.give_up(Reason::Expired, course);
         }
-        let Some(path) = self.routes.select(&event) else { return self.give_up(Reason::Unrouted, course) };
+        let path = match self.routes.select(&event) {
+            Ok(Some(path)) => path,
+            Ok(None) => return self.give_up(Reason::Unrouted, course),
+            Err(what) => return self.give_up(Reason::Unruled(what), course),
+        };
         let info = DeliveryInfo {
             pubsub: Arc::clone(&self.pubsub),
             topic: Arc::clone(&delivery.message.topic),
@@ -209,15 +225,27 @@ impl Context {
     ) -> Disposition {
         let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let guard = topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy));
         loop {
+            let pass = match guard.map(Guard::enter).transpose() {
+                Ok(pass) => pass,
+                Err(refused) => return self.kept_off(refused, delivery, course),
+            };
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
+            let begun = Instant::now();
             let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
             let result = match policy.timeout {
                 None => attempt.await,
                 Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
             };
             step("deliver.handled");
+            // A worker that is gone says nothing about the app: its pass is given back.
+            if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
+                pass.end(matches!(result, Ok(Outcome::Success | Outcome::Drop)));
+            }
+            self.counts.attempted(course.attempt, Status::of(&result), begun.elapsed());
+            let code = result.as_ref().err().and_then(Code::of_delivery);
             let failure = match result {
                 Ok(Outcome::Success) => return Disposition::Ack,
                 Ok(Outcome::Drop) => return self.give_up(Reason::Dropped, course),
@@ -228,7 +256,8 @@ impl Context {
             if self.stopping.stop.is_cancelled() {
                 return Disposition::Hold;
             }
-            let Some(wait) = attempts.advance() else { return self.give_up(Reason::Exhausted(failure), course) };
+            let wait = if attempts.retries(code) { attempts.advance() } else { None };
+            let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure), course) };
             events::attempt_failed(self.about(delivery, event.id(), course.attempt), &failure, wait);
             if !self.wait_for_next(delivery, course, wait).await {
                 return Disposition::Hold;
@@ -238,13 +267,28 @@ impl Context {
 
     /// The worker ended and may have taken many events with it, so the attempt is not charged to any of them.
     fn handler_gone(&self, delivery: &Delivery, course: &mut Course) -> Disposition {
+        let wait = retry_wait(course.attempt.max(delivery.count.unwrap_or(1)));
+        self.uncharged(wait, Reason::HandlerGone, delivery, course)
+    }
+
+    /// The circuit breaker spares the app, and the message is no worse for it: it comes again when the breaker may let it
+    /// pass, whatever attempts it has had. Dapr dead-letters it at once where there is a dead-letter topic.
+    fn kept_off(&self, refused: Refused, delivery: &Delivery, course: &mut Course) -> Disposition {
+        let wait = match refused {
+            Refused::Open(wait) => wait.clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX),
+            Refused::Probed => retry_wait(course.attempt),
+        };
+        self.uncharged(wait, Reason::BreakerOpen, delivery, course)
+    }
+
+    /// Gives it back as if this attempt had never been begun.
+    fn uncharged(&self, wait: Duration, reason: Reason, delivery: &Delivery, course: &mut Course) -> Disposition {
         if self.stopping.stop.is_cancelled() {
             return Disposition::Hold;
         }
-        let wait = retry_wait(course.attempt.max(delivery.count.unwrap_or(1)));
         self.ledger.take_back(&delivery.id, course.attempt);
         course.attempt = course.attempt.saturating_sub(1);
-        Disposition::RetryAfter(wait, Reason::HandlerGone)
+        Disposition::RetryAfter(wait, reason)
     }
 
     /// What a reason means: the dead-letter topic where there is one, save for what the app may not have. Without one,
@@ -252,9 +296,10 @@ impl Context {
     fn give_up(&self, reason: Reason, course: &Course) -> Disposition {
         match reason {
             Reason::Forbidden => Disposition::Drop(reason),
+            Reason::HandlerGone | Reason::BreakerOpen => Disposition::RetryAfter(retry_wait(course.attempt), reason),
             _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
-            Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::HandlerGone => {
+            Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }
         }
@@ -262,7 +307,8 @@ impl Context {
 
     fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, attempt: u32) -> About<'a> {
         let Delivery { id, message, .. } = delivery;
-        About { subscription: &self.subscription, topic: &message.topic, message_id: id, event_id, attempt }
+        let (subscription, counts) = (&*self.subscription, &*self.counts);
+        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt }
     }
 }
 

@@ -25,6 +25,9 @@ pub enum Reason {
     /// The handler's worker has ended, through no fault of the message.
     #[error("the handler's worker has ended")]
     HandlerGone,
+    /// The circuit breaker lets no attempt pass. Nobody has judged the message.
+    #[error("the circuit breaker is open")]
+    BreakerOpen,
     /// It is not a CloudEvent and the subscription is not raw.
     #[error("it is no event: {0}")]
     Unparsable(String),
@@ -34,6 +37,9 @@ pub enum Reason {
     /// No route takes it.
     #[error("no route takes it")]
     Unrouted,
+    /// A content rule cannot be evaluated for it.
+    #[error("{0}")]
+    Unruled(String),
     /// It came from a topic this app may not subscribe to.
     #[error("the app may not have messages of this topic")]
     Forbidden,

@@ -24,7 +24,7 @@ use crate::delivery::Reason;
 use crate::environment::{Environment, Random};
 use crate::error::PublishError;
 use crate::event::{self, Event, is_media_type};
-use crate::request::{PublishRequest, Trace};
+use crate::request::Trace;
 
 use writer::Writer;
 
@@ -68,31 +68,58 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Makes the message that is stored (an envelope of ours, the event that was given, or the bytes as they are), and says
-/// which event it is.
+/// What a message is made of, whether it came alone or with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draft<'a> {
+    /// The app that publishes.
+    pub(crate) app_id: &'a str,
+    /// The broker's name.
+    pub(crate) pubsub: &'a str,
+    /// The topic.
+    pub(crate) topic: &'a Arc<str>,
+    /// The payload.
+    pub(crate) data: &'a Bytes,
+    /// Its content type, verbatim.
+    pub(crate) content_type: Option<&'a str>,
+    /// The trace of the request.
+    pub(crate) trace: &'a Trace,
+}
+
+/// Whether metadata asks for the bytes to be stored as they are.
 ///
 /// # Errors
-/// [`PublishError::RawPayload`], or [`PublishError::CloudEvent`] for a body that claims to be an event and is none.
+/// [`PublishError::RawPayload`].
+pub(crate) fn raw_payload(metadata: &Metadata) -> Result<bool, PublishError> {
+    let given = metadata.iter().rev().find(|(name, _)| name == "rawPayload").map_or("", |(_, value)| value);
+    boolean(given).ok_or_else(|| PublishError::RawPayload { actual: given.to_owned() })
+}
+
+/// Makes the message that is stored (an envelope of ours, the event that was given, or the bytes as they are), and says
+/// which event it is. `raw`: the bytes as they are.
+///
+/// # Errors
+/// [`PublishError::CloudEvent`] for a body that claims to be an event and is none.
 pub(crate) fn wrap(
-    request: PublishRequest,
+    draft: Draft<'_>,
+    metadata: Metadata,
+    raw: bool,
     environment: &Environment,
     native_ttl: bool,
 ) -> Result<(Message, EventId), PublishError> {
-    let options = Options::read(&request.metadata);
-    let raw = boolean(options.raw_payload)
-        .ok_or_else(|| PublishError::RawPayload { actual: options.raw_payload.to_owned() })?;
+    let options = Options::read(&metadata);
     let (data, id) = if raw {
-        (request.data.clone(), EventId::None)
+        (draft.data.clone(), EventId::None)
     } else {
         let expiration = if native_ttl { None } else { expiration(&options, environment.clock.now()) };
-        match request.content_type.as_deref() {
-            Some(given) if is_media_type(given, CLOUD_EVENT) => pass(&request, environment, expiration.as_deref())
-                .map_err(|error| PublishError::CloudEvent { error })?,
-            _ => envelop(&request, &options, environment, expiration.as_deref()),
+        match draft.content_type {
+            Some(given) if is_media_type(given, CLOUD_EVENT) => {
+                pass(draft, environment, expiration.as_deref()).map_err(|error| PublishError::CloudEvent { error })?
+            }
+            _ => envelop(draft, &options, environment, expiration.as_deref()),
         }
     };
     let key = options.key.map(str::to_owned);
-    Ok((Message { topic: Arc::from(request.topic), key, data, metadata: request.metadata }, id))
+    Ok((Message { topic: Arc::clone(draft.topic), key, data, metadata }, id))
 }
 
 /// Reads what arrived, as section 4.5 says.
@@ -133,7 +160,6 @@ pub(crate) fn expired(event: &Event, now: DateTime<Utc>) -> bool {
 /// What the request's metadata asks of the envelope (sections 1.2 and 11.1). Empty text is as if it were not there.
 #[derive(Default)]
 struct Options<'a> {
-    raw_payload: &'a str,
     ttl: Option<&'a str>,
     ttl_in_seconds: Option<&'a str>,
     key: Option<&'a str>,
@@ -150,9 +176,7 @@ impl<'a> Options<'a> {
     fn read(metadata: &'a Metadata) -> Self {
         let mut options = Self::default();
         for (name, value) in metadata {
-            if name == "rawPayload" {
-                options.raw_payload = value;
-            } else if !value.is_empty()
+            if !value.is_empty()
                 && let Some(option) = options.slot(name)
             {
                 *option = Some(value);
@@ -264,15 +288,15 @@ fn first_value(text: &str) -> Option<&str> {
 
 /// The envelope of section 4.1, members in alphabetical order as Dapr writes them.
 fn envelop(
-    request: &PublishRequest,
+    draft: Draft<'_>,
     options: &Options<'_>,
     environment: &Environment,
     expiration: Option<&str>,
 ) -> (Bytes, EventId) {
-    let content_type = request.content_type.as_deref().filter(|given| !given.is_empty()).unwrap_or(TEXT);
-    let data = Data::choose(&request.data, content_type);
-    let app_id: &str = &request.caller.app_id;
-    let (trace_parent, trace_state) = trace(&request.trace);
+    let content_type = draft.content_type.filter(|given| !given.is_empty()).unwrap_or(TEXT);
+    let data = Data::choose(draft.data, content_type);
+    let app_id = draft.app_id;
+    let (trace_parent, trace_state) = trace(draft.trace);
     let trace_parent = options.trace_parent.or(options.trace_id).unwrap_or(trace_parent);
     let mut made = Uuid::encode_buffer();
     let (id, event_id) = match options.id {
@@ -283,7 +307,7 @@ fn envelop(
         }
     };
 
-    let texts = [content_type, app_id, &request.pubsub, &request.topic, trace_parent, trace_parent, trace_state, id];
+    let texts = [content_type, app_id, draft.pubsub, draft.topic, trace_parent, trace_parent, trace_state, id];
     let mut json = Writer::with_room(data.room() + texts.iter().map(|text| text.len()).sum::<usize>());
     match data {
         Data::Json(raw) => json.raw("data", &raw),
@@ -295,14 +319,14 @@ fn envelop(
         json.text("expiration", expiration);
     }
     json.text("id", id);
-    json.text("pubsubname", &request.pubsub);
+    json.text("pubsubname", draft.pubsub);
     json.text("source", options.source.or(Some(app_id).filter(|id| !id.is_empty())).unwrap_or(SOURCE));
     json.text("specversion", SpecVersion::V10.as_str());
     if let Some(subject) = options.subject {
         json.text("subject", subject);
     }
     json.text("time", &environment.clock.timestamp());
-    json.text("topic", &request.topic);
+    json.text("topic", draft.topic);
     json.text("traceid", trace_parent);
     json.text("traceparent", trace_parent);
     json.text("tracestate", options.trace_state.unwrap_or(trace_state));
@@ -330,19 +354,15 @@ fn trace(trace: &Trace) -> (&str, &str) {
 }
 
 /// An event that was given, with the members that are ours to set (section 4.3). All others stay as they are written.
-fn pass(
-    request: &PublishRequest,
-    environment: &Environment,
-    expiration: Option<&str>,
-) -> Result<(Bytes, EventId), String> {
-    let source = match std::str::from_utf8(&request.data) {
+fn pass(draft: Draft<'_>, environment: &Environment, expiration: Option<&str>) -> Result<(Bytes, EventId), String> {
+    let source = match std::str::from_utf8(draft.data) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(event::tolerant(&request.data)),
+        Err(_) => Cow::Owned(event::tolerant(draft.data)),
     };
     let (members, _) = event::members(&source)?;
     let last =
         |name: &str| members.iter().rev().find(|member| member.is(name, &source)).map(|member| member.raw(&source));
-    let (trace_parent, trace_state) = trace(&request.trace);
+    let (trace_parent, trace_state) = trace(draft.trace);
     let traced = last("traceid").is_some();
     let ours = |name: &str| match name {
         "topic" | "pubsubname" => true,
@@ -352,8 +372,7 @@ fn pass(
         _ => false,
     };
 
-    let mut json =
-        Writer::with_room(source.len() + request.topic.len() + request.pubsub.len() + 2 * trace_parent.len());
+    let mut json = Writer::with_room(source.len() + draft.topic.len() + draft.pubsub.len() + 2 * trace_parent.len());
     for member in &members {
         let name = member.name(&source);
         if !ours(name) {
@@ -379,8 +398,8 @@ fn pass(
     if let Some(expiration) = expiration {
         json.text("expiration", expiration);
     }
-    json.text("topic", &request.topic);
-    json.text("pubsubname", &request.pubsub);
+    json.text("topic", draft.topic);
+    json.text("pubsubname", draft.pubsub);
     let id = last("id").map_or_else(String::new, |id| event::unquote(id).into_owned());
     Ok((json.finish(), EventId::Given(id)))
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Local, TimeDelta, Utc};
 use tokio::time::Instant;
 
+use crate::metrics::Metrics;
+
 /// The wall clock. (Waits use tokio's clock, which a test can pause.)
 #[derive(Debug, Clone)]
 pub enum Clock {
@@ -80,12 +82,14 @@ pub struct Environment {
     pub clock: Clock,
     /// The randomness.
     pub random: Random,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Environment {
     /// The machine's own.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Clock::System, random: Random::system() }
+        Self { clock: Clock::System, random: Random::system(), metrics: Metrics::default() }
     }
 }

@@ -31,6 +31,9 @@ pub enum BrokerError {
     /// Too much waits for this broker already.
     #[error("too many publishes wait for this broker")]
     Overloaded,
+    /// The component's circuit breaker let nothing through: nothing was sent.
+    #[error("{0}")]
+    Broken(String),
     /// The broker was closed, or its adapter used up its restarts.
     #[error("the broker is closed")]
     Closed,

@@ -14,6 +14,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use whimbrel_resources::Fact;
 
 use crate::broker::Metadata;
 use crate::request::Trace;
@@ -208,6 +209,23 @@ impl Event {
             .collect();
         extensions.reverse();
         extensions
+    }
+
+    /// The attributes that rules look at, in order; of two of one name the last counts. In binary mode the data is in
+    /// base64, as it would be in the JSON format.
+    pub(crate) fn facts(&self, looked_at: impl Fn(&str) -> bool) -> Vec<(&str, Fact<'_>)> {
+        let members = self.members.iter().map(|member| (self.text_of(&member.name), &member.value));
+        let mut facts: Vec<(&str, Fact<'_>)> = members
+            .filter(|(name, _)| looked_at(name))
+            .map(|(name, value)| match value {
+                Text::Own(text) => (name, Fact::Text(Cow::Borrowed(text))),
+                Text::Span(span) => (name, Fact::Json(self.slice(span))),
+            })
+            .collect();
+        if self.binary && looked_at("data_base64") {
+            facts.push(("data_base64", Fact::Text(Cow::Owned(STANDARD.encode(&self.body)))));
+        }
+        facts
     }
 
     /// The value of a member; of several with one name the last counts, as with every JSON reader of Dapr's.

@@ -1,8 +1,7 @@
 //! What is worth telling: one function for each thing that can happen to a message, which writes its log line. Called
-//! by the spines and `settle`. Every line has the ids, so that a message can be followed; none has data.
+//! by the spines and `settle`; what became of a delivery is counted here too. Every line has the ids, so that a message can be followed; none has data.
 //!
-//! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed. Absent as
-//! yet: metrics.
+//! TRACE: all is well. WARN: it was mended, or the subscriber wanted it so. ERROR: an operator is needed.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::delivery::Reason;
 use crate::error::{BrokerError, SettleError};
+use crate::metrics::Ingress;
 use crate::topology::Subscription;
 
 /// Which delivery a line is about.
@@ -17,6 +17,8 @@ use crate::topology::Subscription;
 pub(crate) struct About<'a> {
     /// The subscription it came on.
     pub(crate) subscription: &'a Subscription,
+    /// Its counters.
+    pub(crate) counts: &'a Ingress,
     /// The actual topic.
     pub(crate) topic: &'a str,
     /// What the broker calls the message.
@@ -30,7 +32,7 @@ pub(crate) struct About<'a> {
 /// One line about a delivery. A macro, because the level must be known at compile time.
 macro_rules! tell {
     ($level:ident, $about:expr, $($rest:tt)+) => {{
-        let About { subscription, topic, message_id, event_id, attempt } = $about;
+        let About { subscription, topic, message_id, event_id, attempt, .. } = $about;
         tracing::$level!(
             pubsub = subscription.declared.pubsub,
             topic,
@@ -77,11 +79,13 @@ pub(crate) fn attempt_failed(about: About<'_>, error: &str, wait: Duration) {
 
 /// It goes back to the broker for another delivery.
 pub(crate) fn retried(about: About<'_>, reason: &Reason, wait: Duration) {
+    about.counts.given_back(reason);
     tell!(warn, about, %reason, ?wait, "given back, to be delivered again");
 }
 
 /// It was acknowledged and nobody will see it again.
 pub(crate) fn dropped(about: About<'_>, reason: &Reason) {
+    about.counts.dropped(reason);
     match reason {
         Reason::Forbidden => tell!(error, about, %reason, "dropped"),
         _ => tell!(warn, about, %reason, "dropped"),
@@ -90,6 +94,7 @@ pub(crate) fn dropped(about: About<'_>, reason: &Reason) {
 
 /// It stands in the dead-letter topic, and was acknowledged.
 pub(crate) fn dead_lettered(about: About<'_>, reason: &Reason, dead_letter_topic: &str) {
+    about.counts.dead_lettered(reason);
     tell!(warn, about, %reason, dead_letter_topic, "dead-lettered");
 }
 

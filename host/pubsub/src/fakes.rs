@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use tokio::time::Instant;
-use whimbrel_resources::{Component, Origin, Policies, Policy, Position, Subscription as Declared, TopicScopes};
+use whimbrel_resources::{
+    CircuitBreaker, Component, Origin, Policies, Policy, Position, Subscription as Declared, TopicScopes, Trip,
+};
 
-use crate::{Arrived, Broker, Caller, Clock, Environment, Handler, Message, Metadata, PublishRequest, Random};
+use crate::{Arrived, Broker, Caller, Clock, Environment, Handler, Message, Metadata, Metrics, PublishRequest, Random};
 use crate::{Subscription, Topology, Trace};
 
 pub(crate) fn component(topic_scopes: TopicScopes) -> Component {
@@ -23,6 +25,7 @@ pub(crate) fn component(topic_scopes: TopicScopes) -> Component {
         init_timeout: Duration::from_secs(5),
         ignore_errors: false,
         consumer_id: None,
+        topic_prefix: None,
         network: Vec::new(),
         plugin: None,
         at: Position { file: "bus.yaml".into(), line: 1 },
@@ -31,7 +34,11 @@ pub(crate) fn component(topic_scopes: TopicScopes) -> Component {
 
 pub(crate) fn environment(seed: u64) -> Environment {
     let start = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
-    Environment { clock: Clock::Simulated(start, Instant::now()), random: Random::seeded(seed) }
+    Environment {
+        clock: Clock::Simulated(start, Instant::now()),
+        random: Random::seeded(seed),
+        metrics: Metrics::default(),
+    }
 }
 
 pub(crate) fn topology(bus: Broker, policies: Policies, seed: u64) -> Topology {
@@ -43,6 +50,12 @@ pub(crate) fn policies(policy: Policy) -> Policies {
     Policies { inbound_default: policy.clone(), outbound_default: policy, ..Policies::default() }
 }
 
+/// A breaker that lets one attempt find out after a minute.
+pub(crate) fn breaker(trip: &str) -> Arc<CircuitBreaker> {
+    let trip = Trip::parse(trip).expect("a condition");
+    Arc::new(CircuitBreaker { max_requests: 1, interval: None, timeout: Duration::from_secs(60), trip })
+}
+
 pub(crate) fn caller(app_id: &str) -> Caller {
     Caller { app_id: Arc::from(app_id) }
 }
@@ -52,6 +65,7 @@ pub(crate) fn declared(topic: &str, dead_letter_topic: Option<&str>, metadata: &
         name: String::new(),
         pubsub: "bus".into(),
         topic: topic.to_owned(),
+        rules: Vec::new(),
         default_route: Some("/in".into()),
         dead_letter_topic: dead_letter_topic.map(str::to_owned),
         metadata: pairs(metadata),

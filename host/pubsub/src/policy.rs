@@ -1,5 +1,7 @@
 //! The attempts that a policy allows around one operation, and the waits between them (pubsub-behaviour, section 10.3).
-//! Called by the spines, which make the attempts. Absent on purpose: circuit breakers and the matching of status codes.
+//! Called by the spines, which make the attempts.
+
+mod breaker;
 
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use tokio::time::Instant;
 use whimbrel_resources::{Backoff, Policy};
 
 use crate::environment::Random;
+use crate::error::{BrokerError, HandlerError};
+
+pub(crate) use breaker::{Breaker, Guard, Refused};
 
 /// The first wait of an exponential policy.
 const EXPONENTIAL_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -19,6 +24,40 @@ const SPREAD: f64 = 0.5;
 
 /// How long an exponential policy goes on in all, also when its retries are not limited.
 const EXPONENTIAL_TOTAL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Which list of codes a policy matches a failed publish against: that of the door it came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// A publish over HTTP, `httpStatusCodes`.
+    Http,
+    /// A dead letter, `gRPCStatusCodes`.
+    Grpc,
+}
+
+/// A failure as a policy matches it. What has none is always retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(Family, u16);
+
+impl Code {
+    /// What a failed attempt to deliver is matched by.
+    pub(crate) fn of_delivery(error: &HandlerError) -> Option<Self> {
+        match error {
+            HandlerError::Status(status) => Some(Self(Family::Http, *status)),
+            _ => None,
+        }
+    }
+
+    /// What a failed publish is matched by: Unavailable or ResourceExhausted of gRPC, as Dapr maps them to HTTP. Failures
+    /// that no retry mends have none here, for they are never retried.
+    pub(crate) fn of_publish(error: &BrokerError, family: Family) -> Option<Self> {
+        let (http, grpc) = match error {
+            BrokerError::Transient(_) => (503, 14),
+            BrokerError::Throttled { .. } => (429, 8),
+            _ => return None,
+        };
+        Some(Self(family, if family == Family::Http { http } else { grpc }))
+    }
+}
 
 /// The attempts of one operation.
 #[derive(Debug)]
@@ -50,6 +89,15 @@ impl<'a> Attempts<'a> {
     /// Whether none follows it.
     pub(crate) fn is_last(&self) -> bool {
         self.wait.is_none()
+    }
+
+    /// Whether the policy retries what failed with this code.
+    pub(crate) fn retries(&self, code: Option<Code>) -> bool {
+        let Some(matching) = self.policy.retry.as_ref().map(|retry| &retry.matching) else { return false };
+        code.is_none_or(|Code(family, code)| {
+            let listed = if family == Family::Http { &matching.http } else { &matching.grpc };
+            listed.as_ref().is_none_or(|listed| listed.contains(code))
+        })
     }
 
     /// Goes on to the next attempt, which is to begin after this wait. `None`: that was the last.

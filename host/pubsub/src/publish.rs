@@ -1,18 +1,22 @@
-//! The spine of a publish. Called by every door, and by a handler's own publish; its second half by `settle`, for
-//! dead letters.
+//! The spine of a publish, of one message or of several. Called by every door, and by a handler's own publish; its
+//! second half by `settle`, for dead letters.
 //!
 //! Which error wins is part of the contract: broker, topic, `rawPayload`, envelope, scope, broker's answer
 //! (pubsub-behaviour, section 0).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
+use whimbrel_resources::Policy;
 
-use crate::broker::{Broker, Message};
+use crate::broker::{Broker, Message, Metadata};
+use crate::envelope::Draft;
 use crate::error::{BrokerError, PublishError};
-use crate::policy::Attempts;
-use crate::request::{Caller, PublishRequest};
+use crate::policy::{Attempts, Code, Family, Guard};
+use crate::request::{BulkRequest, Caller, FailedEntry, PublishRequest};
 use crate::steps::step;
 use crate::topology::Topology;
 use crate::{envelope, events, scope};
@@ -20,30 +24,134 @@ use crate::{envelope, events, scope};
 /// How long one try to publish may take, where no policy says it. A broker that is away answers nobody in this time.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Bytes of the messages that are handed to a broker in one call; one message alone may have more.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Calls for one request that wait for the broker at the same time.
+const BATCHES_AT_ONCE: usize = 16;
+
+/// What became of one message.
+type Stored = Result<(), BrokerError>;
+
+/// The event a message holds, for the log.
+type Id<'a> = &'a (dyn fmt::Display + Sync);
+
+/// Where messages go, and by whose list of codes a failure is matched.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    topology: &'a Topology,
+    broker: &'a Broker,
+    topic: &'a str,
+    family: Family,
+}
+
 /// Publishes one message. Success: the broker has confirmed it, as durably as it was configured.
 ///
 /// # Errors
 /// See [`PublishError`]; after [`PublishError::Broker`] with [`BrokerError::Unknown`] the message may be stored.
 pub async fn publish(topology: &Topology, request: PublishRequest) -> Result<(), PublishError> {
-    let broker = find(topology, &request)?;
-    let caller = request.caller.clone();
-    let native_ttl = broker.features.get().is_some_and(|features| features.ttl);
-    let (message, id) = envelope::wrap(request, &topology.environment, native_ttl)?;
+    let PublishRequest { caller, pubsub, topic, data, content_type, metadata, trace } = request;
+    let broker = find(topology, &caller, &pubsub, &topic)?;
+    let raw = envelope::raw_payload(&metadata)?;
+    let draft = Draft {
+        app_id: &caller.app_id,
+        pubsub: &pubsub,
+        topic: &Arc::from(topic),
+        data: &data,
+        content_type: content_type.as_deref(),
+        trace: &trace,
+    };
+    let (message, id) = envelope::wrap(draft, metadata, raw, &topology.environment, has_ttl(broker))?;
+    // The message has what it needs of it; the broker's answer may be long in coming.
+    drop(data);
     step("publish.wrapped");
-    store(topology, broker, &caller, message, &id).await
+    let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &message.topic);
+    let begun = Instant::now();
+    let result = store(topology, broker, &caller, message, &id, Family::Http).await;
+    egress.published(result.is_ok(), begun.elapsed());
+    result
 }
 
-fn find<'a>(topology: &'a Topology, request: &PublishRequest) -> Result<&'a Broker, PublishError> {
-    let pubsub = &request.pubsub;
+/// Publishes several messages to one topic, and says which of them failed and why. What is not named is confirmed, as
+/// durably as the broker was configured; the order among them is the broker's affair (pubsub-behaviour, section 2).
+///
+/// # Errors
+/// See [`PublishError`]: nothing was published, for the request or one of its entries is wrong.
+/// [`PublishError::Broker`] is never among them.
+pub async fn publish_bulk(topology: &Topology, request: BulkRequest) -> Result<Vec<FailedEntry>, PublishError> {
+    let BulkRequest { caller, pubsub, topic, entries, metadata, trace } = request;
+    let broker = find(topology, &caller, &pubsub, &topic)?;
+    let raw = envelope::raw_payload(&metadata)?;
+    let (topic, native_ttl) = (Arc::from(topic), has_ttl(broker));
+    let (mut names, mut messages) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+    let mut ids = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let draft = Draft {
+            app_id: &caller.app_id,
+            pubsub: &pubsub,
+            topic: &topic,
+            data: &entry.data,
+            content_type: entry.content_type.as_deref(),
+            trace: &trace,
+        };
+        let metadata = entry.metadata.map(|own| merged(own, &metadata)).unwrap_or_default();
+        let (message, id) = envelope::wrap(draft, metadata, raw, &topology.environment, native_ttl)?;
+        names.push(entry.id);
+        messages.push(message);
+        ids.push(id);
+    }
+    step("publish.wrapped");
+    let ids: Vec<Id<'_>> = ids.iter().map(|id| id as Id<'_>).collect();
+    let egress = topology.environment.metrics.egress(&caller.app_id, &broker.declared.name, &topic);
+    let begun = Instant::now();
+    let target = Target { topology, broker, topic: &topic, family: Family::Http };
+    let result = store_all(target, &caller, messages, &ids).await;
+    let all_stored = result.as_ref().is_ok_and(|stored| stored.iter().all(Result::is_ok));
+    egress.published_bulk(all_stored, begun.elapsed());
+    let failed = names.into_iter().zip(result?).filter_map(|(id, stored)| Some((id, stored.err()?)));
+    Ok(failed.map(|(id, error)| FailedEntry { id, error }).collect())
+}
+
+/// What is wrong with a request before its payload is looked at. For a door that cannot read the payload: which error
+/// wins is part of the contract.
+///
+/// # Errors
+/// As [`publish`], as far as `rawPayload`.
+pub fn check(
+    topology: &Topology,
+    caller: &Caller,
+    pubsub: &str,
+    topic: &str,
+    metadata: &Metadata,
+) -> Result<(), PublishError> {
+    find(topology, caller, pubsub, topic)?;
+    envelope::raw_payload(metadata).map(drop)
+}
+
+/// An entry's metadata, and what only the request has.
+fn merged(mut own: Metadata, request: &Metadata) -> Metadata {
+    for (name, value) in request {
+        if !own.iter().any(|(known, _)| known == name) {
+            own.push((name.clone(), value.clone()));
+        }
+    }
+    own
+}
+
+fn find<'a>(topology: &'a Topology, caller: &Caller, pubsub: &str, topic: &str) -> Result<&'a Broker, PublishError> {
     if pubsub.is_empty() {
         return Err(PublishError::PubsubEmpty);
     }
-    let broker = topology.broker(pubsub, &request.caller);
-    let broker = broker.ok_or_else(|| PublishError::NotFound { pubsub: pubsub.clone() })?;
-    if request.topic.is_empty() {
-        return Err(PublishError::TopicEmpty { pubsub: pubsub.clone() });
+    let broker = topology.broker(pubsub, caller).ok_or_else(|| PublishError::NotFound { pubsub: pubsub.to_owned() })?;
+    if topic.is_empty() {
+        return Err(PublishError::TopicEmpty { pubsub: pubsub.to_owned() });
     }
     Ok(broker)
+}
+
+/// Whether the broker drops what has outlived its time to live.
+fn has_ttl(broker: &Broker) -> bool {
+    broker.features.get().is_some_and(|features| features.ttl)
 }
 
 /// Hands a finished message to its broker: scope, policy, confirm.
@@ -55,81 +163,149 @@ pub(crate) async fn store(
     broker: &Broker,
     caller: &Caller,
     message: Message,
-    event_id: &(dyn fmt::Display + Sync),
+    event_id: Id<'_>,
+    family: Family,
 ) -> Result<(), PublishError> {
-    let topic = message.topic.clone();
-    if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, &topic) {
-        return Err(PublishError::Forbidden {
-            topic: topic.as_ref().to_owned(),
-            app_id: caller.app_id.as_ref().to_owned(),
-        });
-    }
-    fits(broker, &message).map_err(|error| PublishError::Broker {
+    let topic = Arc::clone(&message.topic);
+    let target = Target { topology, broker, topic: &topic, family };
+    let stored = store_all(target, caller, vec![message], &[event_id]).await?;
+    stored.into_iter().collect::<Stored>().map_err(|error| PublishError::Broker {
         topic: topic.as_ref().to_owned(),
         pubsub: broker.declared.name.clone(),
         error,
-    })?;
-    attempts(topology, broker, message, event_id).await.map_err(|error| {
-        events::publish_failed(broker, &topic, event_id, &error);
-        PublishError::Broker { topic: topic.as_ref().to_owned(), pubsub: broker.declared.name.clone(), error }
     })
+}
+
+/// Hands finished messages of one topic to their broker. One result for each, in order.
+async fn store_all(
+    target: Target<'_>,
+    caller: &Caller,
+    messages: Vec<Message>,
+    ids: &[Id<'_>],
+) -> Result<Vec<Stored>, PublishError> {
+    let Target { broker, topic, .. } = target;
+    if !scope::allow_publish(&broker.declared.topic_scopes, &caller.app_id, topic) {
+        return Err(PublishError::Forbidden { topic: topic.to_owned(), app_id: caller.app_id.as_ref().to_owned() });
+    }
+    let stored = attempts(target, messages, ids).await;
+    for (stored, id) in stored.iter().zip(ids) {
+        if let Err(error) = stored {
+            events::publish_failed(broker, topic, *id, error);
+        }
+    }
+    Ok(stored)
 }
 
 /// Whether the broker can take a message of this size; so a plugin never has to hold one that it cannot pass on.
 fn fits(broker: &Broker, message: &Message) -> Result<(), BrokerError> {
     let bytes_max = broker.features.get().map_or(0, |features| features.max_message_bytes);
-    let pairs: usize = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let bytes = (message.data.len() + pairs) as u64;
+    let bytes = bytes(message) as u64;
     if bytes_max > 0 && bytes > bytes_max {
         return Err(BrokerError::Invalid(format!("the message has {bytes} bytes, the broker takes {bytes_max}")));
     }
     Ok(())
 }
 
-/// As many attempts as the outbound policy allows. A retry sends the same message again: the broker may then have it
-/// twice, with one event id.
-async fn attempts(
-    topology: &Topology,
-    broker: &Broker,
-    message: Message,
-    event_id: &(dyn fmt::Display + Sync),
-) -> Result<(), BrokerError> {
+fn bytes(message: &Message) -> usize {
+    let pairs: usize = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    message.data.len() + pairs
+}
+
+/// As many attempts as the outbound policy allows, each only with what failed in the one before and may succeed later.
+/// A retry sends the same message again: the broker may then have it twice, with one event id.
+async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) -> Vec<Stored> {
+    let Target { topology, broker, topic, family } = target;
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
-    let mut next = Some(message);
-    loop {
-        // Only an attempt that another may follow needs a copy.
-        let kept = if attempts.is_last() { None } else { next.clone() };
-        let Some(message) = next.take() else { return Err(BrokerError::Closed) };
-        let error = match attempt(broker, message, event_id, policy.timeout).await {
-            Ok(()) => {
-                step("publish.confirmed");
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        let (Some(kept), Some(asked), Some(wait)) = (kept, worth_a_retry(&error), attempts.advance()) else {
-            return Err(error);
-        };
+    let mut stored: Vec<Stored> = messages.iter().map(|message| fits(broker, message)).collect();
+    let mut due: Vec<(usize, Message)> =
+        messages.into_iter().enumerate().filter(|(place, _)| stored[*place].is_ok()).collect();
+    while !due.is_empty() {
+        // Only an attempt that another may follow needs copies.
+        let kept = if attempts.is_last() { Vec::new() } else { due.clone() };
+        for (place, _) in &due {
+            events::publishing(broker, topic, ids[*place]);
+        }
+        let (places, messages): (Vec<usize>, Vec<Message>) = due.into_iter().unzip();
+        let answers = guarded(broker, messages, policy).await;
+        for (place, answer) in places.into_iter().zip(answers) {
+            stored[place] = answer;
+        }
+        let mut asked = Duration::ZERO;
+        due = kept;
+        due.retain(|(place, _)| {
+            let error = stored[*place].as_ref().err();
+            let error = error.filter(|error| attempts.retries(Code::of_publish(error, family)));
+            let wait = error.and_then(worth_a_retry);
+            asked = asked.max(wait.unwrap_or_default());
+            wait.is_some()
+        });
+        if due.is_empty() {
+            break;
+        }
+        let Some(wait) = attempts.advance() else { break };
         let wait = wait.max(asked);
-        events::publish_retried(broker, &kept.topic, event_id, &error, wait);
+        for (place, _) in &due {
+            if let Err(error) = &stored[*place] {
+                events::publish_retried(broker, topic, ids[*place], error, wait);
+            }
+        }
         tokio::time::sleep(wait).await;
-        next = Some(kept);
+    }
+    stored
+}
+
+/// One attempt, if the circuit breaker lets it pass. It counts as one, however many messages it has.
+async fn guarded(broker: &Broker, messages: Vec<Message>, policy: &Policy) -> Vec<Stored> {
+    let pass = match broker.guard(policy).map(Guard::enter).transpose() {
+        Ok(pass) => pass,
+        Err(refused) => return vec![Err(BrokerError::Broken(refused.to_string())); messages.len()],
+    };
+    let answers = attempt(broker, messages, policy.timeout).await;
+    if let Some(pass) = pass {
+        pass.end(answers.iter().all(Result::is_ok));
+    }
+    answers
+}
+
+/// Hands messages to the broker, in as few calls as it allows. One answer for each, in order.
+async fn attempt(broker: &Broker, messages: Vec<Message>, timeout: Option<Duration>) -> Vec<Stored> {
+    let deadline = Instant::now() + timeout.unwrap_or(PUBLISH_DEADLINE);
+    let call = async |batch: Vec<Message>| {
+        let count = batch.len();
+        let mut answers = broker.publish(batch, deadline).await;
+        if answers.iter().all(Result::is_ok) && answers.len() == count {
+            step("publish.confirmed");
+        }
+        // A worker that answers for fewer messages than it was given has not confirmed them.
+        answers.resize_with(count, || Err(BrokerError::Unknown("the adapter gave no result".to_owned())));
+        answers
+    };
+    let mut batches = batches(broker, messages);
+    match batches.pop() {
+        Some(only) if batches.is_empty() => call(only).await,
+        last => stream::iter(batches.into_iter().chain(last)).map(call).buffered(BATCHES_AT_ONCE).concat().await,
     }
 }
 
-async fn attempt(
-    broker: &Broker,
-    message: Message,
-    event_id: &(dyn fmt::Display + Sync),
-    timeout: Option<Duration>,
-) -> Result<(), BrokerError> {
-    events::publishing(broker, &message.topic, event_id);
-    let deadline = Instant::now() + timeout.unwrap_or(PUBLISH_DEADLINE);
-    let results = broker.publish(vec![message], deadline).await;
-    // A worker that answers for fewer messages than it was given has not confirmed them.
-    let missing = || Err(BrokerError::Unknown("the adapter gave no result".to_owned()));
-    results.into_iter().next().unwrap_or_else(missing)
+/// Messages in lists that the broker takes in one call.
+fn batches(broker: &Broker, messages: Vec<Message>) -> Vec<Vec<Message>> {
+    // What a broker takes that is not open yet is its worker's to know.
+    let messages_max = broker.features.get().map_or(u32::MAX, |features| features.max_batch.max(1));
+    let messages_max = usize::try_from(messages_max).unwrap_or(usize::MAX);
+    let mut batches = Vec::with_capacity(1);
+    let (mut batch, mut held) = (Vec::with_capacity(messages.len().min(messages_max)), 0);
+    for message in messages {
+        let more = bytes(&message);
+        if !batch.is_empty() && (batch.len() >= messages_max || held + more > BATCH_BYTES_MAX) {
+            batches.push(std::mem::take(&mut batch));
+            held = 0;
+        }
+        held += more;
+        batch.push(message);
+    }
+    batches.push(batch);
+    batches
 }
 
 /// How long the broker asks to wait before the same call may succeed. `None`: it never will.
@@ -137,9 +313,11 @@ fn worth_a_retry(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::Transient(_) | BrokerError::Unknown(_) | BrokerError::Overloaded => Some(Duration::ZERO),
         BrokerError::Throttled { retry_after, .. } => Some(*retry_after),
-        BrokerError::Permanent(_) | BrokerError::Unauthorized(_) | BrokerError::Invalid(_) | BrokerError::Closed => {
-            None
-        }
+        BrokerError::Permanent(_)
+        | BrokerError::Unauthorized(_)
+        | BrokerError::Invalid(_)
+        | BrokerError::Broken(_)
+        | BrokerError::Closed => None,
     }
 }
 

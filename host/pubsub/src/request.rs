@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::Metadata;
+use crate::error::BrokerError;
 
 /// The authenticated app a request belongs to. Made by the doors, trusted by the data plane.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,4 +40,43 @@ pub struct PublishRequest {
     pub metadata: Metadata,
     /// The request's trace.
     pub trace: Trace,
+}
+
+/// Several messages to publish to one topic, from whichever door.
+#[derive(Debug, Clone)]
+pub struct BulkRequest {
+    /// Who asks.
+    pub caller: Caller,
+    /// The broker, by its resource's name.
+    pub pubsub: String,
+    /// The topic, without the namespace prefix.
+    pub topic: String,
+    /// The messages. The door has checked that their ids are unique.
+    pub entries: Vec<BulkEntry>,
+    /// Metadata of the request: `rawPayload` for all entries, the rest for those that bring metadata of their own.
+    pub metadata: Metadata,
+    /// The request's trace.
+    pub trace: Trace,
+}
+
+/// One message of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkEntry {
+    /// What the publisher calls it within the request.
+    pub id: String,
+    /// The payload.
+    pub data: Bytes,
+    /// Its content type, verbatim.
+    pub content_type: Option<String>,
+    /// Its own metadata. `None`: the request's does not apply to it either, as with Dapr (pubsub-behaviour, section 2).
+    pub metadata: Option<Metadata>,
+}
+
+/// A message of several that was not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedEntry {
+    /// What the publisher calls it within the request.
+    pub id: String,
+    /// The last answer.
+    pub error: BrokerError,
 }

@@ -11,16 +11,18 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Message, Verdict};
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::events::{self, About};
+use crate::metrics::Ingress;
+use crate::policy::Family;
 use crate::publish;
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 
 /// The wait before the next delivery of a message that was given back after its first attempt; it doubles with each
 /// further one, so that a message that always fails is never a hot loop.
-const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// The longest such wait.
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The metadata entry that Dapr's runtime adds to what it delivers, and so to what it dead-letters.
 const PUBSUB_NAME: &str = "pubsubName";
@@ -32,6 +34,8 @@ pub(crate) struct Exit<'a> {
     pub(crate) topology: &'a Topology,
     /// The subscription it came on.
     pub(crate) subscription: &'a Subscription,
+    /// Its counters.
+    pub(crate) counts: &'a Ingress,
     /// Where dead letters go.
     pub(crate) dead_letter_topic: Option<&'a Arc<str>>,
     /// The event's id, for the log; empty if there is none.
@@ -69,8 +73,8 @@ pub(crate) fn retry_wait(attempts: u32) -> Duration {
 pub(crate) async fn settle(exit: Exit<'_>, mut delivery: Delivery, disposition: Disposition) -> Settled {
     let message_id = std::mem::take(&mut delivery.id);
     let topic = Arc::clone(&delivery.message.topic);
-    let Exit { subscription, event_id, attempt, .. } = exit;
-    let about = About { subscription, topic: &topic, message_id: &message_id, event_id, attempt };
+    let Exit { subscription, counts, event_id, attempt, .. } = exit;
+    let about = About { subscription, counts, topic: &topic, message_id: &message_id, event_id, attempt };
     let comes_back = match disposition {
         Disposition::Ack => finish(about, delivery, Verdict::Ack, || events::delivered(about)).await,
         Disposition::Drop(reason) => finish(about, delivery, Verdict::Ack, || events::dropped(about, &reason)).await,
@@ -120,7 +124,8 @@ async fn dead_letter(exit: Exit<'_>, about: About<'_>, mut delivery: Delivery, r
         let Some(broker) = exit.topology.broker(&exit.subscription.declared.pubsub, caller) else {
             return Err("there is no such broker any more".to_owned());
         };
-        publish::store(exit.topology, broker, caller, message, &about.event_id).await.map_err(|error| error.to_string())
+        let stored = publish::store(exit.topology, broker, caller, message, &about.event_id, Family::Grpc).await;
+        stored.map_err(|error| error.to_string())
     };
     let published = tokio::select! {
         biased;

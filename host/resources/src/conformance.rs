@@ -2,6 +2,7 @@
 //!
 //! Called by the binary. Absent on purpose: running anything.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::place::Place;
 use crate::problem::{Position, Problem, Problems, Severity};
 use crate::raw;
 use crate::snapshot::Component;
+use crate::surroundings::Surroundings;
 
 /// A program and its arguments; empty: there is none.
 pub type Command = Vec<String>;
@@ -120,6 +122,9 @@ impl Default for Conformance {
     }
 }
 
+/// Who `{appID}` stands for in the kit.
+const CONFORMING_APP: &str = "conform";
+
 /// Reads the file: the component, the conformance, and what is odd about them.
 ///
 /// # Errors
@@ -135,13 +140,16 @@ pub fn conformance(file: &Path) -> Result<(Component, Conformance, Vec<Problem>)
     let bytes =
         std::fs::read(file).map_err(|error| Problems(vec![wrong(1, format!("cannot be read: {error}"), "")]))?;
     let mut problems = Vec::new();
+    // The kit stands for no app, and its file is all there is: no secret stores.
+    let (surroundings, stores) = (Surroundings::of_process(), HashMap::new());
+    let sources = raw::component::Sources { app_id: CONFORMING_APP, surroundings: &surroundings, stores: &stores };
     let (mut components, mut conformances) = (Vec::new(), Vec::new());
     for document in folder::parse(file, &bytes, &mut problems) {
         let root = Place::root(file, &document.root);
         let text = |key: &str| root.text(key, &mut Vec::new()).unwrap_or_default();
         match (text("apiVersion"), text("kind")) {
             ("dapr.io/v1alpha1", "Component") => {
-                components.extend(raw::component::read(&root, Vec::new(), &mut problems));
+                components.extend(raw::component::read(&root, Vec::new(), &sources, &mut problems));
             }
             ("whimbrel.dev/v1alpha1", "Conformance") => {
                 let mut strict = Vec::new();

@@ -62,6 +62,14 @@ fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The bytes of a regular file that must be there.
+///
+/// # Errors
+/// Why they cannot be had.
+pub(crate) fn regular(path: &Path) -> Result<Vec<u8>, String> {
+    read(path).map_err(|(what, _)| what)?.ok_or_else(|| format!("{} is no file", path.display()))
+}
+
 /// The bytes of a regular file. `None` for anything else, and for a link that leads nowhere, which editors use as locks.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, (String, &'static str)> {
     let unreadable = |error: std::io::Error| (format!("cannot be read: {error}"), "");

@@ -1,7 +1,7 @@
 //! What the operator declared: YAML text in; one immutable, validated [`Snapshot`] out, or every problem found.
 //!
 //! Read once at start, and again at each reload. Absent on purpose: tokio, the network, Wasm. The only crate that
-//! names a YAML parser.
+//! names a YAML or a CEL parser.
 
 mod address;
 mod conformance;
@@ -13,8 +13,13 @@ mod place;
 mod problem;
 mod programmatic;
 mod raw;
+mod rule;
 mod scopes;
+mod secrets;
 mod snapshot;
+mod surroundings;
+mod template;
+mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
@@ -23,11 +28,14 @@ pub use load::load;
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
+pub use rule::{Fact, Facts, Rule};
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp, HandlerLimits, Origin, Policies,
-    Policy, Property, Retry, Snapshot, Subscription, Text,
+    Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
+    HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
+pub use surroundings::Surroundings;
+pub use trip::{Counts, Trip};
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
 #[cfg(test)]

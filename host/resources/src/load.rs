@@ -10,22 +10,32 @@ use crate::folder::{self, Document};
 use crate::place::{Place, quoted};
 use crate::problem::{Problem, Problems, Severity};
 use crate::raw::resiliency::Resiliencies;
-use crate::raw::{self, component, handler, subscription};
+use crate::raw::{self, component, handler, secret_store, subscription};
+use crate::secrets::Store;
 use crate::snapshot::{Component, HANDLER_INSTANCES_MAX, HandlerApp, Snapshot, Subscription};
+use crate::surroundings::Surroundings;
 use crate::yaml::Value;
 
 /// Reads every resource in the folders, in the order given, that concerns one of the apps or a handler declared there.
+/// The first app is who `{appID}` stands for.
 ///
 /// # Errors
 /// Everything that is wrong, warnings included, if at least one thing keeps the resources from being used.
-pub fn load(paths: &[PathBuf], app_ids: &[&str]) -> Result<Snapshot, Problems> {
+pub fn load(paths: &[PathBuf], app_ids: &[&str], surroundings: &Surroundings) -> Result<Snapshot, Problems> {
     let mut problems = Vec::new();
     let documents: Vec<Document> = paths.iter().flat_map(|path| folder::documents(path, &mut problems)).collect();
-    snapshot(&documents, app_ids, problems)
+    snapshot(&documents, app_ids, surroundings, problems)
 }
 
-fn snapshot(documents: &[Document], app_ids: &[&str], problems: Vec<Problem>) -> Result<Snapshot, Problems> {
-    let mut loading = Loading::new(documents, app_ids, problems);
+fn snapshot(
+    documents: &[Document],
+    app_ids: &[&str],
+    surroundings: &Surroundings,
+    problems: Vec<Problem>,
+) -> Result<Snapshot, Problems> {
+    let mut loading = Loading::new(documents, app_ids, surroundings, problems);
+    // First, wherever they stand: any component may have its secrets there.
+    documents.iter().for_each(|document| loading.take_store(document));
     for document in documents {
         loading.take(document);
     }
@@ -64,7 +74,10 @@ impl Kind {
 
 /// A snapshot in the making.
 struct Loading<'a> {
+    app_id: &'a str,
     app_ids: HashSet<&'a str>,
+    surroundings: &'a Surroundings,
+    stores: HashMap<String, Store>,
     /// The apps that are handlers: components are for them too, `Subscription` resources are not.
     handler_ids: HashSet<String>,
     components: HashMap<String, Arc<Component>>,
@@ -78,11 +91,19 @@ struct Loading<'a> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(documents: &[Document], app_ids: &[&'a str], problems: Vec<Problem>) -> Self {
+    fn new(
+        documents: &[Document],
+        app_ids: &[&'a str],
+        surroundings: &'a Surroundings,
+        problems: Vec<Problem>,
+    ) -> Self {
         let roots = documents.iter().map(|document| Place::root(&document.file, &document.root));
         let handlers = roots.filter(|root| Kind::of(root) == Kind::Handler);
         Self {
+            app_id: app_ids.first().copied().unwrap_or_default(),
             app_ids: app_ids.iter().copied().collect(),
+            surroundings,
+            stores: HashMap::new(),
             handler_ids: handlers.filter_map(|root| handler::app_id(&root)).collect(),
             components: HashMap::new(),
             handlers: HashSet::new(),
@@ -92,6 +113,28 @@ impl<'a> Loading<'a> {
             snapshot: Snapshot::default(),
             problems,
         }
+    }
+
+    fn take_store(&mut self, document: &Document) {
+        let root = Place::root(&document.file, &document.root);
+        if Kind::of(&root) != Kind::Component || !secret_store::is_one(&root) || !self.is_here(&root) {
+            return;
+        }
+        if self.in_scope(&root, true).is_none() {
+            return;
+        }
+        let Some((name, store)) = secret_store::read(&root, &mut self.problems) else { return };
+        if self.stores.insert(name.clone(), store).is_some() {
+            let what = format!("duplicate definition of Component name {name}");
+            self.problems.push(root.error(what, "each needs a name of its own"));
+        }
+    }
+
+    /// Whether a component is of this namespace, as far as both have one (pubsub-behaviour, section 9).
+    fn is_here(&self, root: &Place<'_>) -> bool {
+        let metadata = root.section("metadata", &mut Vec::new());
+        let given = metadata.and_then(|metadata| metadata.filled("namespace", &mut Vec::new()));
+        given.is_none_or(|given| self.surroundings.own_namespace().is_none_or(|own| own == given))
     }
 
     fn take(&mut self, document: &Document) {
@@ -124,8 +167,17 @@ impl<'a> Loading<'a> {
 
     /// Out of scope, a component is not even looked at: it may be wrong, and it may share its name.
     fn component(&mut self, root: &Place<'_>) {
+        if secret_store::is_one(root) || !self.is_here(root) {
+            return;
+        }
         let Some(scopes) = self.in_scope(root, true) else { return };
-        let Some(read) = component::read(root, scopes, &mut self.problems) else { return };
+        let sources = component::Sources { app_id: self.app_id, surroundings: self.surroundings, stores: &self.stores };
+        let Some(read) = component::read(root, scopes, &sources, &mut self.problems) else { return };
+        if self.stores.contains_key(&read.name) {
+            let what = format!("duplicate definition of Component name {}", read.name);
+            self.problems.push(root.error(what, "a secret store has this name"));
+            return;
+        }
         if let Some(existing) = self.components.get(&read.name) {
             let what = format!(
                 "duplicate definition of Component name {} ({}/{}) with existing {} ({}/{})",

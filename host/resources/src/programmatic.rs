@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use crate::rule::{RULES_MAX, Rule};
 use crate::snapshot::{Origin, Subscription};
 
 /// Reads the answer: the subscriptions, and what was dropped and why.
@@ -52,20 +53,14 @@ impl Answer {
             self.warnings
                 .push(format!("{about}: bulkSubscribe is not applied by this version; events come one by one"));
         }
-        let default_route = match item.route()? {
-            Route::To(path) => Some(path),
-            Route::Nowhere => {
-                self.warnings.push(format!("{about}: dropped, it has no route"));
-                return Ok(());
-            }
-            Route::ByContent => {
-                self.warnings.push(format!("{about}: dropped, content rules come with a later version"));
-                return Ok(());
-            }
-        };
+        let (rules, default_route) = item.routes()?;
+        if rules.is_empty() && default_route.is_none() {
+            self.warnings.push(format!("{about}: dropped, it has no route"));
+            return Ok(());
+        }
         let (name, scopes, origin) = (String::new(), Vec::new(), Origin::Programmatic);
         self.put(
-            Subscription { name, pubsub, topic, default_route, dead_letter_topic, metadata, scopes, origin },
+            Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, scopes, origin },
             &about,
         );
         Ok(())
@@ -84,12 +79,6 @@ impl Answer {
             None => self.subscriptions.push(subscription),
         }
     }
-}
-
-enum Route {
-    To(String),
-    Nowhere,
-    ByContent,
 }
 
 /// A JSON object whose fields go by names without regard to case; null is as if it were not there.
@@ -131,17 +120,20 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Rules in order, then `routes.default`, else `route`. A rule without a match is always true where it stands.
-    fn route(&self) -> Result<Route, String> {
+    /// Rules in order, then `routes.default`, else `route`. A rule that does not compile spoils the answer.
+    fn routes(&self) -> Result<(Vec<Rule>, Option<String>), String> {
         let routes = self.section("routes")?;
-        let mut by_rule = None;
-        for rule in routes.rules()? {
-            let (matched, path) = (rule.text("match")?, rule.text("path")?);
-            by_rule = by_rule.or(Some(if matched.trim().is_empty() { Route::To(path) } else { Route::ByContent }));
+        let items = routes.rules()?;
+        if items.len() > RULES_MAX {
+            return Err(format!("routes.rules: more than {RULES_MAX}"));
+        }
+        let mut rules = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let (expression, path) = (item.text("match")?, item.text("path")?);
+            rules.push(Rule::new(&expression, &path).map_err(|what| format!("routes.rules[{index}].match: {what}"))?);
         }
         let (default, route) = (routes.text("default")?, self.text("route")?);
-        let by_default = [default, route].into_iter().find(|path| !path.is_empty()).map(Route::To);
-        Ok(by_rule.or(by_default).unwrap_or(Route::Nowhere))
+        Ok((rules, [default, route].into_iter().find(|path| !path.is_empty())))
     }
 
     fn rules(&self) -> Result<Vec<Self>, String> {

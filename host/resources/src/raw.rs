@@ -7,6 +7,7 @@ pub(crate) mod component;
 pub(crate) mod conformance;
 pub(crate) mod handler;
 pub(crate) mod resiliency;
+pub(crate) mod secret_store;
 pub(crate) mod subscription;
 
 use std::path::{Path, PathBuf};

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::problem::{Position, Problem};
+use crate::rule::Rule;
 use crate::scopes::TopicScopes;
+use crate::template;
+use crate::trip::Trip;
 
 /// Everything declared that concerns this process.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +22,7 @@ pub struct Snapshot {
     pub subscriptions: Vec<Arc<Subscription>>,
     /// Handler components.
     pub handlers: Vec<Arc<HandlerApp>>,
-    /// Timeouts and retries.
+    /// Timeouts, retries and circuit breakers.
     pub policies: Policies,
     /// Names of the `Resiliency` resources, for the metadata API.
     pub resiliencies: Vec<String>,
@@ -80,8 +84,11 @@ pub struct Component {
     pub init_timeout: Duration,
     /// `spec.ignoreErrors`: a failed start is not fatal; the host goes on trying.
     pub ignore_errors: bool,
-    /// `spec.metadata.consumerID`, trimmed, if not blank: the consumer group in place of the app id.
+    /// `spec.metadata.consumerID`, trimmed, if not blank: the consumer group in place of the app id. `{appID}` in it
+    /// is each app's own: see [`Component::group`].
     pub consumer_id: Option<String>,
+    /// What the broker's topics begin with and nobody else's do: the namespace, if a value of `spec.metadata` names it.
+    pub topic_prefix: Option<String>,
     /// `metadata.annotations["whimbrel.dev/network"]`: host patterns (`*.kafka.local:9092`) granted besides the
     /// addresses that the metadata names.
     pub network: Vec<String>,
@@ -97,6 +104,12 @@ impl Component {
     #[must_use]
     pub fn visible_to(&self, app_id: &str) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|scope| scope == app_id)
+    }
+
+    /// The consumer group of an app.
+    #[must_use]
+    pub fn group(&self, app_id: &str) -> String {
+        self.consumer_id.as_deref().map_or_else(|| app_id.to_owned(), |id| template::of_app(id, app_id))
     }
 
     /// The value of a property, by its name without regard to case.
@@ -127,6 +140,8 @@ pub struct Subscription {
     pub pubsub: String,
     /// The topic.
     pub topic: String,
+    /// Content rules: the first that is true for an event takes it.
+    pub rules: Vec<Rule>,
     /// Where an event goes that no rule takes: a path. `None`: nowhere. Empty for a handler component, which has no paths.
     pub default_route: Option<String>,
     /// Where given-up messages go.
@@ -186,7 +201,7 @@ impl Default for HandlerLimits {
     }
 }
 
-/// Timeouts and retries, resolved by component name.
+/// Timeouts, retries and circuit breakers, resolved by component name.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
     /// Around delivery to the app.
@@ -199,13 +214,51 @@ pub struct Policies {
     pub outbound_default: Policy,
 }
 
-/// What surrounds one operation: retry( timeout( operation ) ).
+/// What surrounds one operation: retry( circuit breaker( timeout( operation ) ) ).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// For one attempt.
     pub timeout: Option<Duration>,
     /// None: one attempt.
     pub retry: Option<Retry>,
+    /// None: whatever fails, the next is tried.
+    pub breaker: Option<Arc<CircuitBreaker>>,
+}
+
+/// When attempts are refused without being made, and when they are let through again. A publish that is refused fails; a
+/// delivery is given back to the broker and comes again, whether or not there is a dead-letter topic: unlike Dapr's, which
+/// dead-letters messages that no app has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// `maxRequests`: attempts let through to find out whether all is well again; so many successes close it. At least 1.
+    pub max_requests: u32,
+    /// `interval`: how often the counts are cleared while it is closed; `None`: never.
+    pub interval: Option<Duration>,
+    /// `timeout`: how long it stays open before attempts are let through to find out.
+    pub timeout: Duration,
+    /// `trip`: when it opens.
+    pub trip: Trip,
+}
+
+/// Which failures are worth a retry, by their code. What has no code always is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// `httpStatusCodes`; `None`: all.
+    pub http: Option<Codes>,
+    /// `gRPCStatusCodes`; `None`: all.
+    pub grpc: Option<Codes>,
+}
+
+/// Status codes, as ranges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Codes(pub Vec<RangeInclusive<u16>>);
+
+impl Codes {
+    /// Whether one of the ranges has it.
+    #[must_use]
+    pub fn contains(&self, code: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&code))
+    }
 }
 
 /// How to try again.
@@ -215,6 +268,8 @@ pub struct Retry {
     pub backoff: Backoff,
     /// Attempts after the first; `None`: no limit.
     pub max_retries: Option<u32>,
+    /// `matching`: what is retried.
+    pub matching: Matching,
 }
 
 /// The waits between attempts.

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use whimbrel_resources::{Backoff, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription, load};
+use whimbrel_resources::{
+    Backoff, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription, load,
+};
 
 #[test]
 fn valid() {
@@ -50,7 +52,9 @@ fn check_all(folder: &str, extension: &str, show: impl Fn(Result<Snapshot, whimb
 fn load_alone(case: &Path) -> Result<Snapshot, whimbrel_resources::Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::copy(case, folder.path().join("f.yaml")).expect("copied");
-    load(&[folder.path().to_path_buf()], &["me"])
+    let variables = [("NAMESPACE", "prod"), ("MY_REGION", "north"), ("SECRET_PASSWORD", "hunter2"), ("DAPR_X", "no")];
+    let surroundings = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load(&[folder.path().to_path_buf()], &["me"], &surroundings)
 }
 
 fn file_name(path: &Path) -> String {
@@ -106,6 +110,9 @@ fn show_component(component: &Component, out: &mut String) {
     if let Some(id) = consumer_id {
         line("consumer", id.clone());
     }
+    if let Some(prefix) = &component.topic_prefix {
+        line("prefix", prefix.clone());
+    }
     if *ignore_errors {
         line("ignores", "errors".to_owned());
     }
@@ -133,8 +140,13 @@ fn show_component(component: &Component, out: &mut String) {
 }
 
 fn show_subscription(indent: &str, subscription: &Subscription, out: &mut String) {
-    let Subscription { name, pubsub, topic, default_route, dead_letter_topic, metadata, scopes, origin } = subscription;
-    write!(out, "{indent}{origin:?} {name:?}: {pubsub:?} {topic:?} -> {default_route:?}").expect("written");
+    let Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, scopes, origin } =
+        subscription;
+    write!(out, "{indent}{origin:?} {name:?}: {pubsub:?} {topic:?}").expect("written");
+    for rule in rules {
+        write!(out, " if {:?} -> {:?}", rule.expression(), rule.path()).expect("written");
+    }
+    write!(out, " -> {default_route:?}").expect("written");
     if let Some(topic) = dead_letter_topic {
         write!(out, " dead {topic:?}").expect("written");
     }
@@ -161,7 +173,14 @@ fn policy(policy: &Policy) -> String {
             Backoff::Constant(wait) => format!("every {wait:?}"),
             Backoff::Exponential(most) => format!("exponentially up to {most:?}"),
         };
-        format!("retry {wait} {:?}", retry.max_retries)
+        let listed = |name, codes: &Option<Codes>| codes.as_ref().map(|codes| format!(" {name} {:?}", codes.0));
+        let matching = [listed("http", &retry.matching.http), listed("grpc", &retry.matching.grpc)];
+        let matching: String = matching.into_iter().flatten().collect();
+        format!("retry {wait} {:?}{matching}", retry.max_retries)
     });
-    format!("{timeout}{}", retry.unwrap_or_default()).trim_end().to_owned()
+    let breaker = policy.breaker.as_ref().map(|breaker| {
+        let CircuitBreaker { max_requests, interval, timeout, trip } = &**breaker;
+        format!(" breaker {max_requests} {interval:?} {timeout:?} {trip:?}")
+    });
+    format!("{timeout}{}{}", retry.unwrap_or_default(), breaker.unwrap_or_default()).trim().to_owned()
 }

@@ -2,7 +2,7 @@
 //! named once in the log.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
@@ -130,6 +130,18 @@ pub struct RunArguments {
     /// How long stopping may take, seconds; 0: as long as it takes.
     #[arg(long, default_value_t = 5, allow_negative_numbers = true)]
     pub dapr_graceful_shutdown_seconds: i64,
+    /// How long publishing goes on after the subscriptions have stopped, before the host stops: `30s`.
+    #[arg(long, value_parser = go_duration)]
+    pub dapr_block_shutdown_duration: Option<Duration>,
+    /// Web pages that may call the API from a browser, separated by commas; `*`: all. None: browsers are told nothing.
+    #[arg(long, default_value = "")]
+    pub allowed_origins: String,
+    /// A port with health and metadata alone, for whoever asks; 0: any free one.
+    #[arg(long)]
+    pub dapr_public_port: Option<u16>,
+    /// The address of that port; none: all.
+    #[arg(long, default_value = "")]
+    pub dapr_public_listen_address: String,
     /// debug, info, warn, error.
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -139,6 +151,15 @@ pub struct RunArguments {
     /// Endpoints of the app that are not asked at start: `subscribe`.
     #[arg(long, value_delimiter = ',')]
     pub disable_init_endpoints: Vec<String>,
+    /// Whether metrics are served.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = ArgAction::Set)]
+    pub enable_metrics: bool,
+    /// The port of the metrics, path `/metrics`; 0: any free one. Without it 9090, if that is free.
+    #[arg(long)]
+    pub metrics_port: Option<u16>,
+    /// The address the metrics are served on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub metrics_listen_address: String,
     /// Flags of daprd that mean nothing here, or not in this version.
     #[command(flatten)]
     pub ignored: Ignored,
@@ -177,8 +198,8 @@ macro_rules! ignored {
 }
 
 ignored!(
-    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_app_health_check, enable_metrics, enable_mtls, enable_profiling, wait;
-    values: actors_disseminate_timeout, actors_service, allowed_origins, app_binding_options_timeout, app_health_check_path, app_health_probe_interval, app_health_probe_timeout, app_health_threshold, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_block_shutdown_duration, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, dapr_public_listen_address, dapr_public_port, hot_reload_reconcile_interval, log_file, metrics_listen_address, metrics_port, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
+    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_app_health_check, enable_mtls, enable_profiling, wait;
+    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, app_health_check_path, app_health_probe_interval, app_health_probe_timeout, app_health_threshold, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {
@@ -206,6 +227,11 @@ impl RunArguments {
     }
 }
 
+/// A duration as Go writes it, not negative.
+fn go_duration(text: &str) -> Result<Duration, String> {
+    whimbrel_resources::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30s or 1m30s"))
+}
+
 /// A Kubernetes quantity of bytes: a number with `Ki`, `Mi`, `Gi`, `k`, `M`, `G` or nothing behind.
 fn quantity(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -223,6 +249,13 @@ fn quantity(text: &str) -> Result<u64, String> {
     let bytes =
         number.parse::<u64>().ok().zip(factor).and_then(|(number, factor): (u64, u64)| number.checked_mul(factor));
     bytes.ok_or_else(|| format!("{text} is not a number of bytes such as 4Mi"))
+}
+
+/// A program called `daprd`, by a link or a copy, is `whimbrel run`.
+pub fn as_called(mut arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let program = arguments.next();
+    let is_daprd = program.as_ref().is_some_and(|path| Path::new(path).file_stem().is_some_and(|name| name == "daprd"));
+    program.into_iter().chain(is_daprd.then(|| OsString::from("run"))).chain(arguments)
 }
 
 /// Go programs take `-flag` for `--flag`; command lines written for daprd may have either.

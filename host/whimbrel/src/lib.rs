@@ -6,6 +6,7 @@ mod catalog;
 mod conform;
 mod error;
 mod handlers;
+mod metrics;
 mod page;
 mod plugins;
 mod reload;
@@ -27,7 +28,7 @@ pub use whimbrel_wasm as wasm;
 
 /// Runs the program with these arguments, the first its name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
-    let parsed = match args::Arguments::try_parse_from(args::double_dashes(arguments)) {
+    let parsed = match args::Arguments::try_parse_from(args::double_dashes(args::as_called(arguments))) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are no errors, and go to the standard output.

@@ -11,16 +11,16 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use whimbrel_api::{App, AppConnection, Doors, Health};
-use whimbrel_pubsub::{Caller, Environment, Handler, Topology};
-use whimbrel_resources::{Snapshot, Text};
+use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
+use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, Topology};
+use whimbrel_resources::{Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
 use crate::brokers::{self, Brokers, PlanError};
 use crate::error::Exit;
 use crate::plugins::Search;
-use crate::{handlers, reload, stop, subscriptions};
+use crate::{handlers, metrics, reload, stop, subscriptions};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
         tracing::info!("without effect in this version: {}", ignored.join(", "));
     }
     crash_points();
-    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id]) {
+    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id], &Surroundings::of_process()) {
         Ok(snapshot) => snapshot,
         Err(problems) => return refuse(&problems.to_string()),
     };
@@ -101,9 +101,12 @@ async fn host(
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
     reload::start(replaceable, search, &loader, &stopping);
+    let environment = environment();
+    let served = CancellationToken::new();
+    metrics::start(arguments, &environment.metrics, &served).await?;
     let closing: Vec<_> = running.values().cloned().collect();
     let topology = Arc::new(ArcSwap::from_pointee(Topology {
-        environment: Environment::system(),
+        environment,
         brokers: running,
         policies: snapshot.policies.clone(),
     }));
@@ -114,8 +117,8 @@ async fn host(
     let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
     let doors = doors(arguments, &caller, snapshot, &topology, &health);
     let listeners = listen(arguments).await?;
-    let served = CancellationToken::new();
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
+    serve_public(arguments, &doors, &served).await?;
     health.set_outbound(true);
 
     let tasks = TaskTracker::new();
@@ -138,18 +141,24 @@ async fn host(
     };
     tokio::select! { biased;
         () = stopping.cancelled() => {}
-        () = doors.force_shutdown.cancelled() => {
-            tracing::warn!("Force shutdown requested, exiting immediately without graceful shutdown");
-            tokio::time::sleep(LAST_ANSWER_WAIT).await;
-            return Ok(Exit::Failed);
-        }
+        exit = forced(&doors) => return Ok(exit),
         () = doors.shutdown.cancelled() => {}
         () = async { start.await; std::future::pending().await } => {}
     }
-    health.set_ready(false);
     stopping.cancel();
-    let drained = drain(tasks, server, &served, &closing);
-    let in_time = match arguments.shutdown_wait() {
+    if let Some(wait) = arguments.dapr_block_shutdown_duration.filter(|wait| !wait.is_zero()) {
+        tokio::select! { biased;
+            exit = forced(&doors) => return Ok(exit),
+            () = block(wait) => {}
+        }
+    }
+    health.set_ready(false);
+    Ok(finish(arguments.shutdown_wait(), drain(tasks, server, &served, &closing)).await)
+}
+
+/// Waits for the end of what was begun, for so long at most.
+async fn finish(wait: Option<Duration>, drained: impl Future<Output = ()>) -> Exit {
+    let in_time = match wait {
         None => {
             drained.await;
             true
@@ -158,10 +167,25 @@ async fn host(
     };
     if !in_time {
         tracing::error!("Graceful shutdown timeout exceeded, forcing shutdown");
-        return Ok(Exit::Failed);
+        return Exit::Failed;
     }
     tracing::info!("Daprd shutdown gracefully");
-    Ok(Exit::Drained)
+    Exit::Drained
+}
+
+/// Ends the process without draining, once somebody has asked for that.
+async fn forced(doors: &Doors) -> Exit {
+    doors.force_shutdown.cancelled().await;
+    tracing::warn!("Force shutdown requested, exiting immediately without graceful shutdown");
+    tokio::time::sleep(LAST_ANSWER_WAIT).await;
+    Exit::Failed
+}
+
+/// Lets publishing go on while nothing is delivered any more (pubsub-behaviour, section 12.5).
+async fn block(wait: Duration) {
+    tracing::info!("Blocking graceful shutdown for {wait:?} or until app reports unhealthy...");
+    tokio::time::sleep(wait).await;
+    tracing::info!("Block shutdown period expired, entering shutdown...");
 }
 
 /// Deliveries first, then the doors, then the brokers: what a handler still publishes finds them open.
@@ -225,10 +249,26 @@ fn doors(
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
     doors.body_bytes_max = arguments.body_bytes_max();
+    doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.resiliencies.clone_from(&snapshot.resiliencies);
     Arc::new(doors)
+}
+
+/// Serves the public port, if there is to be one, until `stop`.
+async fn serve_public(arguments: &RunArguments, doors: &Arc<Doors>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let Some(port) = arguments.dapr_public_port else { return Ok(()) };
+    let named = arguments.dapr_public_listen_address.as_str();
+    let address = if named.is_empty() { "0.0.0.0" } else { named };
+    let listener = TcpListener::bind((address.trim_matches(['[', ']']), port)).await;
+    let flags = "--dapr-public-port, --dapr-public-listen-address";
+    let listener = listener.with_context(|| format!("listening on {address}:{port} ({flags})"))?;
+    let at = listener.local_addr().context("asking for the address that is listened on")?;
+    tracing::info!("listening public={at} ");
+    // It ends with `stop`, or with the process: nothing that is asked here must be waited for.
+    drop(tokio::spawn(whimbrel_api::serve_public(listener, Arc::clone(doors), stop.clone())));
+    Ok(())
 }
 
 /// Listens on each address, and says where.
@@ -250,6 +290,12 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
+fn environment() -> Environment {
+    let namespace = env::var("NAMESPACE").unwrap_or_default();
+    Environment { metrics: Metrics::new(&namespace), ..Environment::system() }
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.

@@ -57,9 +57,8 @@ pub(crate) fn for_app(
     handler: &Handler,
 ) -> Vec<Subscription> {
     let group = |declared: &Declared| {
-        let consumer_id =
-            topology.broker(&declared.pubsub, caller).and_then(|broker| broker.declared.consumer_id.clone());
-        consumer_id.unwrap_or_else(|| caller.app_id.as_ref().to_owned())
+        let broker = topology.broker(&declared.pubsub, caller);
+        broker.map_or_else(|| caller.app_id.as_ref().to_owned(), |broker| broker.declared.group(&caller.app_id))
     };
     declared
         .iter()

@@ -42,6 +42,7 @@ pub fn component() -> Component {
         init_timeout: Duration::from_secs(5),
         ignore_errors: false,
         consumer_id: None,
+        topic_prefix: None,
         network: Vec::new(),
         plugin: None,
         at: Position { file: "bench".into(), line: 1 },

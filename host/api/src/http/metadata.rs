@@ -60,6 +60,8 @@ struct Subscribed<'a> {
 
 #[derive(Serialize)]
 struct Rule<'a> {
+    #[serde(rename = "match", skip_serializing_if = "str::is_empty")]
+    expression: &'a str,
     path: &'a str,
 }
 
@@ -127,7 +129,7 @@ pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
         return refused(StatusCode::BAD_REQUEST, "the value could not be read or is larger than 4 KiB");
     };
     let value = String::from_utf8_lossy(&held.bytes).into_owned();
-    let mut values = api.extended.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut values = api.doors.extended.lock().unwrap_or_else(PoisonError::into_inner);
     if values.len() >= KEYS_MAX && !values.contains_key(&key) {
         return refused(StatusCode::BAD_REQUEST, "there are 64 values already");
     }
@@ -137,7 +139,7 @@ pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
 
 /// What the app has set, and over it what is ours: versions and the state of each broker.
 fn extended(api: &Api) -> BTreeMap<String, String> {
-    let mut extended = api.extended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut extended = api.doors.extended.lock().unwrap_or_else(PoisonError::into_inner).clone();
     extended.insert("daprRuntimeVersion".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     extended.extend(api.doors.health.brokers().into_iter().map(|(name, state)| (format!("broker.{name}"), state)));
     extended
@@ -160,11 +162,17 @@ fn subscribed(declared: &Subscription) -> Subscribed<'_> {
         pubsubname: &declared.pubsub,
         topic: &declared.topic,
         metadata: declared.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
-        rules: declared.default_route.iter().map(|path| Rule { path }).collect(),
+        rules: rules(declared),
         dead_letter_topic: declared.dead_letter_topic.as_deref().unwrap_or_default(),
         kind: match declared.origin {
             Origin::Declarative | Origin::Handler => "DECLARATIVE",
             Origin::Programmatic => "PROGRAMMATIC",
         },
     }
+}
+
+/// The rules in order; the default is the last, without a match.
+fn rules(declared: &Subscription) -> Vec<Rule<'_>> {
+    let rules = declared.rules.iter().map(|rule| Rule { expression: rule.expression(), path: rule.path() });
+    rules.chain(declared.default_route.iter().map(|path| Rule { expression: "", path })).collect()
 }

@@ -41,18 +41,8 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
     }
 }
 
-/// Bulk publish is not served yet, and says so; a broker that is not there is reported first, as everywhere.
-pub(super) fn answer_bulk(api: &Api, head: &Parts, pubsub: &str) -> Answer {
-    let Some(pubsub) = path::unescape(pubsub) else { return undecodable("pubsubname") };
-    if api.doors.topology.load().broker(&pubsub, &api.doors.caller).is_none() {
-        return refuse_publish(api, head, &PublishError::NotFound { pubsub });
-    }
-    let message = "bulk publish is not served by this host";
-    refuse(&error::plain(StatusCode::NOT_IMPLEMENTED, "ERR_PUBSUB_BULK_NOT_SUPPORTED", message))
-}
-
 /// The message's metadata: what the query says under `metadata.`, the first of a name.
-fn metadata(query: &str) -> Metadata {
+pub(super) fn metadata(query: &str) -> Metadata {
     let mut metadata: Metadata = Vec::new();
     for (name, value) in parameters(query) {
         if let Some(name) = name.strip_prefix(METADATA_PREFIX)
@@ -71,7 +61,7 @@ fn content_type(head: &Parts) -> Option<String> {
     (!text.is_empty()).then(|| text.into_owned())
 }
 
-fn undecodable(parameter: &str) -> Answer {
+pub(super) fn undecodable(parameter: &str) -> Answer {
     let message = format!("failed to unescape request parameter \"{parameter}\". Error: it is not UTF-8");
     text(StatusCode::BAD_REQUEST, message)
 }

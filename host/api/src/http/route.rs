@@ -13,11 +13,12 @@ pub(crate) enum Route<'a> {
         /// All the rest, slashes included.
         topic: &'a str,
     },
-    /// `POST|PUT /v1.0/publish/bulk/{pubsub}/{topic...}`, in two versions. Recognised so that nobody's list of entries is
-    /// published as one message to a broker called `bulk`.
+    /// `POST|PUT /v1.0/publish/bulk/{pubsub}/{topic...}`, in two versions.
     BulkPublish {
         /// The broker.
         pubsub: &'a str,
+        /// All the rest, slashes included.
+        topic: &'a str,
     },
     /// `GET /v1.0/healthz`.
     Health,
@@ -59,7 +60,7 @@ impl<'a> Route<'a> {
     }
 
     fn bulk(rest: &'a str) -> Option<Self> {
-        rest.split_once('/').map(|(pubsub, _)| Self::BulkPublish { pubsub })
+        rest.split_once('/').map(|(pubsub, topic)| Self::BulkPublish { pubsub, topic })
     }
 
     fn set_metadata(key: &'a str) -> Self {

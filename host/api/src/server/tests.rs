@@ -1,5 +1,6 @@
 //! A real server on a free port, spoken to in raw HTTP, with a fake broker behind it.
 
+mod bulk;
 mod host;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
 use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
 use crate::{AppConnection, Doors};
-use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_for, host_with};
+use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_for, host_public, host_with};
 
 /// Longer than anything here takes, so that a test which would hang fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,7 +99,6 @@ async fn paths_are_read_as_daprd_reads_them() {
     for path in ["/v1.0/publish/nobus/t", "/v1.0/publish/BUS/t", "/v1.0/publish/bulk/nobus/t"] {
         check(&host, &publish(path), 404, "ERR_PUBSUB_NOT_FOUND").await;
     }
-    check(&host, &publish("/v1.0/publish/bulk/bus/t"), 501, "ERR_PUBSUB_BULK_NOT_SUPPORTED").await;
     let malformed = check(&host, &publish("/v1.0/publish/bus/%zz"), 400, "").await;
     assert_eq!(malformed.body, "400 Bad Request");
     assert_eq!(malformed.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -352,6 +352,7 @@ async fn metadata_shows_what_runs() {
         name: "s".into(),
         pubsub: "bus".into(),
         topic: "t".into(),
+        rules: Vec::new(),
         default_route: Some("/in".into()),
         dead_letter_topic: None,
         metadata: Vec::new(),
@@ -459,4 +460,36 @@ async fn a_server_that_stops_does_not_wait_for_ever() {
     host.served.await.expect("it does not panic");
     assert!(begin.elapsed() >= super::DRAIN_WAIT && begin.elapsed() < 2 * super::DRAIN_WAIT, "{:?}", begin.elapsed());
     assert!(busy.is_closed().await);
+}
+
+/// Pages of other origins are told so by the missing header; a preflight needs no token.
+#[tokio::test]
+async fn browsers_are_told_which_pages_may_call() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| {
+        doors.api_token = Some(Text::new("secret".to_owned()));
+        doors.origins = crate::Origins::parse("https://a.example");
+    })
+    .await;
+    let asked = "origin: https://a.example\r\naccess-control-request-method: POST\r\n";
+    let reply = check(&host, &request("OPTIONS", "/v1.0/publish/bus/t", asked, ""), 200, "").await;
+    assert_eq!(reply.header("access-control-allow-origin"), Some("https://a.example"));
+    for (origin, allowed) in [("https://a.example", Some("https://a.example")), ("https://b.example", None)] {
+        let headers = format!("origin: {origin}\r\ndapr-api-token: secret\r\n");
+        let reply = check(&host, &request("POST", "/v1.0/publish/bus/t", &headers, "x"), 204, "").await;
+        assert_eq!((reply.header("access-control-allow-origin"), reply.header("vary")), (allowed, Some("origin")));
+    }
+    let refused = host.ask(&request("POST", "/v1.0/publish/bus/t", "origin: https://a.example\r\n", "x")).await;
+    assert_eq!((refused.status, refused.header("vary")), (401, Some("origin")));
+}
+
+#[tokio::test]
+async fn the_public_port_has_health_and_metadata_and_nothing_else() {
+    let host = host_public(|doors| doors.api_token = Some(Text::new("secret".to_owned()))).await;
+    host.health.set_outbound(true);
+    check(&host, &request("GET", "/v1.0/healthz/outbound", "", ""), 204, "").await;
+    check(&host, &request("GET", "/v1.0/healthz", "", ""), 500, "ERR_HEALTH_NOT_READY").await;
+    check(&host, &request("GET", "/v1.0/metadata", "", ""), 200, "").await;
+    check(&host, &publish("/v1.0/publish/bus/t"), 404, "ERR_DIRECT_INVOKE").await;
+    check(&host, &request("PUT", "/v1.0/metadata/a", "", "b"), 404, "ERR_DIRECT_INVOKE").await;
+    check(&host, &request("POST", "/v1.0/shutdown", "", ""), 404, "ERR_DIRECT_INVOKE").await;
 }

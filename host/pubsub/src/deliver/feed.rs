@@ -302,6 +302,7 @@ async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Ite
         let exit = Exit {
             topology: &topology,
             subscription: &context.subscription,
+            counts: &context.counts,
             dead_letter_topic: None,
             event_id: "",
             attempt: 0,

@@ -8,13 +8,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{Caller, Clock};
+use crate::{Caller, Clock, PublishRequest};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn environment() -> Environment {
     let start = DateTime::parse_from_rfc3339("2026-01-02T03:04:05.600Z").expect("a time").to_utc();
-    Environment { clock: Clock::Simulated(start, Instant::now()), random: Random::seeded(1) }
+    Environment {
+        clock: Clock::Simulated(start, Instant::now()),
+        random: Random::seeded(1),
+        metrics: crate::Metrics::default(),
+    }
 }
 
 fn request(content_type: Option<&str>, body: &[u8], metadata: &[(&str, &str)]) -> PublishRequest {
@@ -27,6 +31,24 @@ fn request(content_type: Option<&str>, body: &[u8], metadata: &[(&str, &str)]) -
         metadata: pairs(metadata),
         trace: Trace::default(),
     }
+}
+
+/// As the spine wraps it.
+fn wrap(
+    request: PublishRequest,
+    environment: &Environment,
+    native_ttl: bool,
+) -> Result<(Message, EventId), PublishError> {
+    let raw = raw_payload(&request.metadata)?;
+    let draft = Draft {
+        app_id: &request.caller.app_id,
+        pubsub: &request.pubsub,
+        topic: &Arc::from(request.topic),
+        data: &request.data,
+        content_type: request.content_type.as_deref(),
+        trace: &request.trace,
+    };
+    super::wrap(draft, request.metadata, raw, environment, native_ttl)
 }
 
 fn pairs(metadata: &[(&str, &str)]) -> Metadata {

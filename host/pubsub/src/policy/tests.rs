@@ -1,12 +1,12 @@
 //! Tests of `policy`: how many attempts, and how far apart.
 
 use tokio::time::advance;
-use whimbrel_resources::Retry;
+use whimbrel_resources::{Matching, Retry};
 
 use super::*;
 
 fn policy(backoff: Backoff, max_retries: Option<u32>) -> Policy {
-    Policy { timeout: None, retry: Some(Retry { backoff, max_retries }) }
+    Policy { retry: Some(Retry { backoff, max_retries, matching: Matching::default() }), ..Policy::default() }
 }
 
 /// Plays a policy to its end, at most so many attempts, each of which takes no time.

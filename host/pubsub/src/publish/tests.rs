@@ -1,12 +1,13 @@
 //! Tests of the publish spine: which error wins, what is tried again, and that it never waits for ever.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
+use whimbrel_resources::{Backoff, Codes, Component, Matching, Policies, Policy, Retry, TopicScopes};
 
 use super::*;
-use crate::{BrokerJob, Features, fakes};
+use crate::{BrokerJob, BulkEntry, Features, Trace, fakes};
 
 type Answer = Option<Result<(), BrokerError>>;
 
@@ -23,21 +24,25 @@ async fn answer(mut jobs: mpsc::Receiver<BrokerJob>, answers: Vec<Answer>, sent:
     let mut unanswered = Vec::new();
     while let Some(job) = jobs.recv().await {
         let BrokerJob::Publish(job) = job else { continue };
-        let made = {
+        let mut results = Vec::new();
+        {
             let mut sent = sent.lock().expect("not poisoned");
-            sent.extend(job.messages.clone());
-            sent.len()
-        };
-        match answers.get(made - 1).or(answers.last()).cloned().flatten() {
-            Some(result) => job.reply.send(vec![result]).expect("somebody waits"),
+            for message in job.messages {
+                results.push(answers.get(sent.len()).or(answers.last()).cloned().flatten());
+                sent.push(message);
+            }
+        }
+        match results.into_iter().collect() {
+            Some(results) => job.reply.send(results).expect("somebody waits"),
             None => unanswered.push(job.reply),
         }
     }
 }
 
 fn retry(max_retries: Option<u32>, timeout: Option<Duration>) -> Policies {
-    let retry = Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries };
-    fakes::policies(Policy { timeout, retry: Some(retry) })
+    let retry =
+        Retry { backoff: Backoff::Constant(Duration::from_secs(2)), max_retries, matching: Matching::default() };
+    fakes::policies(Policy { timeout, retry: Some(retry), ..Policy::default() })
 }
 
 async fn published(topology: &Topology, request: PublishRequest) -> Result<(), BrokerError> {
@@ -203,4 +208,194 @@ async fn a_message_that_is_too_large_is_refused_at_once() {
         assert!(fits || matches!(result, Err(BrokerError::Invalid(_))), "{result:?}");
         assert_eq!(sent.lock().expect("not poisoned").len(), usize::from(fits));
     }
+}
+
+/// Id, data and metadata of an entry.
+type Given<'a> = (&'a str, &'static str, Option<&'a [(&'a str, &'a str)]>);
+
+fn bulk(entries: &[Given<'_>], metadata: &[(&str, &str)]) -> BulkRequest {
+    let entry = |&(id, data, metadata): &Given<'_>| BulkEntry {
+        id: id.to_owned(),
+        data: data.into(),
+        content_type: Some("text/plain".into()),
+        metadata: metadata.map(fakes::pairs),
+    };
+    BulkRequest {
+        caller: fakes::caller("me"),
+        pubsub: "bus".into(),
+        topic: "t".into(),
+        entries: entries.iter().map(entry).collect(),
+        metadata: fakes::pairs(metadata),
+        trace: Trace::default(),
+    }
+}
+
+fn three() -> BulkRequest {
+    bulk(&[("1", "a", None), ("2", "b", None), ("3", "c", None)], &[])
+}
+
+/// What is sent when three entries get these answers in turn, under a policy with two retries; and what failed.
+async fn check_bulk(answers: Vec<Answer>, sent: &[&str], failed: &[(&str, BrokerError)]) {
+    let (bus, kept) = broker(fakes::component(TopicScopes::default()), answers);
+    bus.features.set(Features { max_batch: 2, ..Features::default() }).expect("unset");
+    let topology = fakes::topology(bus, retry(Some(2), None), 1);
+    let failed = failed.iter().map(|(id, error)| FailedEntry { id: (*id).to_owned(), error: error.clone() });
+    assert_eq!(publish_bulk(&topology, three()).await, Ok(failed.collect()));
+    let data = |message: &Message| {
+        let event: serde_json::Value = serde_json::from_slice(&message.data).expect("an event");
+        event["data"].as_str().expect("a text").to_owned()
+    };
+    let kept: Vec<String> = kept.lock().expect("not poisoned").iter().map(data).collect();
+    assert_eq!(kept, sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_entries_that_failed_are_sent_again() {
+    let transient = || BrokerError::Transient("x".into());
+    let permanent = || BrokerError::Permanent("x".into());
+    let (good, bad) = (|| Some(Ok(())), |error: BrokerError| Some(Err(error)));
+    check_bulk(vec![good()], &["a", "b", "c"], &[]).await;
+    check_bulk(vec![good(), bad(transient()), good()], &["a", "b", "c", "b"], &[]).await;
+    let never = vec![good(), bad(permanent()), bad(transient()), good()];
+    check_bulk(never, &["a", "b", "c", "c"], &[("2", permanent())]).await;
+    let sent = ["a", "b", "c", "a", "b", "c", "a", "b", "c"];
+    let failed = [("1", transient()), ("2", transient()), ("3", transient())];
+    check_bulk(vec![bad(transient())], &sent, &failed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_has_the_requests_metadata_only_with_its_own() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let own = [("a", "own"), ("rawPayload", "true")];
+    let entries: [Given<'_>; 3] = [("1", "x", None), ("2", "x", Some(&[])), ("3", "x", Some(&own))];
+    let request = bulk(&entries, &[("a", "all"), ("b", "all")]);
+    assert_eq!(publish_bulk(&topology, request).await, Ok(Vec::new()));
+    let sent = sent.lock().expect("not poisoned");
+    assert!(sent[0].metadata.is_empty());
+    assert_eq!(sent[1].metadata, fakes::pairs(&[("a", "all"), ("b", "all")]));
+    assert_eq!(sent[2].metadata, fakes::pairs(&[("a", "own"), ("rawPayload", "true"), ("b", "all")]));
+    assert_ne!(&sent[2].data[..], b"x", "an entry's own rawPayload means nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_request_may_be_raw() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let raw = |value: &'static str| BulkRequest { metadata: fakes::pairs(&[("rawPayload", value)]), ..three() };
+    assert_eq!(publish_bulk(&topology, raw("true")).await, Ok(Vec::new()));
+    assert_eq!(&sent.lock().expect("not poisoned")[2].data[..], b"c");
+    let refused = PublishError::RawPayload { actual: "maybe".into() };
+    assert_eq!(publish_bulk(&topology, raw("maybe")).await, Err(refused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_refused_as_a_whole() {
+    let scopes = TopicScopes { protected: vec!["t".into()], ..TopicScopes::default() };
+    let (bus, sent) = broker(fakes::component(scopes), vec![Some(Ok(()))]);
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let refused = |request| publish_bulk(&topology, request);
+    let nobus = || "nobus".to_owned();
+    let unknown = BulkRequest { pubsub: nobus(), ..three() };
+    assert_eq!(refused(unknown).await, Err(PublishError::NotFound { pubsub: nobus() }));
+    let forbidden = PublishError::Forbidden { topic: "t".into(), app_id: "me".into() };
+    assert_eq!(refused(three()).await, Err(forbidden.clone()));
+    assert_eq!(refused(bulk(&[], &[])).await, Err(forbidden));
+    let mut event = three();
+    event.entries[1].content_type = Some("application/cloudevents+json".into());
+    assert!(matches!(refused(event).await, Err(PublishError::CloudEvent { .. })), "before the scope");
+    assert!(sent.lock().expect("not poisoned").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_too_large_fails_alone() {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Ok(()))]);
+    bus.features.set(Features { max_message_bytes: 3, max_batch: 10, ..Features::default() }).expect("the first");
+    let topology = fakes::topology(bus, Policies::default(), 1);
+    let request = bulk(&[("1", "abc", None), ("2", "abcd", None)], &[("rawPayload", "true")]);
+    let failed = publish_bulk(&topology, request).await.expect("published in part");
+    assert_eq!(failed.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["2"]);
+    assert_eq!(sent.lock().expect("not poisoned").len(), 1);
+}
+
+/// The lists that messages of these sizes are handed over in.
+fn check_batches(max_batch: Option<u32>, sizes: &[usize], expect: &[usize]) {
+    let (bus, _jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    if let Some(max_batch) = max_batch {
+        bus.features.set(Features { max_batch, ..Features::default() }).expect("unset");
+    }
+    let message = |&size: &usize| Message {
+        topic: Arc::from("t"),
+        key: None,
+        data: vec![0; size].into(),
+        metadata: Metadata::new(),
+    };
+    let batches = batches(&bus, sizes.iter().map(message).collect());
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), expect, "{max_batch:?} {sizes:?}");
+}
+
+#[test]
+fn a_call_is_bounded_by_count_and_by_bytes() {
+    check_batches(Some(2), &[1; 5], &[2, 2, 1]);
+    check_batches(Some(0), &[1; 2], &[1, 1]);
+    check_batches(None, &[1; 5], &[5]);
+    check_batches(Some(100), &[BATCH_BYTES_MAX, 1, 1], &[1, 2]);
+    check_batches(Some(100), &[BATCH_BYTES_MAX * 2, BATCH_BYTES_MAX - 1, 1], &[1, 2]);
+}
+
+/// How many messages the broker gets where only these HTTP codes are retried.
+async fn check_matching(http: Option<RangeInclusive<u16>>, error: BrokerError, sends: usize) {
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![Some(Err(error.clone()))]);
+    let mut policies = retry(Some(2), None);
+    let retry = policies.outbound_default.retry.as_mut().expect("a retry");
+    retry.matching = Matching { http: http.clone().map(|range| Codes(vec![range])), grpc: Some(Codes(vec![5..=5])) };
+    let topology = fakes::topology(bus, policies, 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Err(error.clone()));
+    assert_eq!(sent.lock().expect("not poisoned").len(), sends, "{http:?} {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_listed_codes_are_sent_again_and_what_has_none() {
+    let transient = || BrokerError::Transient("x".into());
+    let throttled = || BrokerError::Throttled { message: "x".into(), retry_after: Duration::ZERO };
+    check_matching(None, transient(), 3).await;
+    check_matching(Some(500..=599), transient(), 3).await;
+    check_matching(Some(429..=429), transient(), 1).await;
+    check_matching(Some(429..=429), throttled(), 3).await;
+    check_matching(Some(503..=503), throttled(), 1).await;
+    check_matching(Some(404..=404), BrokerError::Unknown("x".into()), 3).await;
+    check_matching(Some(400..=599), BrokerError::Permanent("x".into()), 1).await;
+}
+
+/// Two failures open the breaker: retries end there, and the next publish is not sent.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_ends_retries_and_keeps_publishes_from_the_broker() {
+    let failed = || Some(Err(BrokerError::Transient("x".into())));
+    let (bus, sent) = broker(fakes::component(TopicScopes::default()), vec![failed(), failed(), Some(Ok(()))]);
+    let mut policies = retry(None, None);
+    policies.outbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    let topology = fakes::topology(bus, policies, 1);
+    let open = Err(BrokerError::Broken("circuit breaker is open".into()));
+    for _ in 0..2 {
+        assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, open);
+    }
+    assert_eq!(sent.lock().expect("not poisoned").len(), 2);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+}
+
+/// Counted once, whatever it took; and not at all where it never came to a publish.
+#[tokio::test(start_paused = true)]
+async fn a_publish_is_counted_after_its_retries() {
+    let failed = Some(Err(BrokerError::Transient("x".into())));
+    let (bus, _sent) = broker(fakes::component(TopicScopes::default()), vec![failed, Some(Ok(()))]);
+    let topology = fakes::topology(bus, retry(Some(1), None), 1);
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+    assert!(publish(&topology, fakes::request("", "x", &[])).await.is_err());
+    let text = topology.environment.metrics.text();
+    let counts: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("dapr_component_pubsub_egress_count")).collect();
+    let labels = r#"app_id="me",component="bus",namespace="",success="true",topic="t""#;
+    assert_eq!(counts, [format!("dapr_component_pubsub_egress_count{{{labels}}} 1")]);
+    assert!(text.contains(&format!("dapr_component_pubsub_egress_latencies_sum{{{labels}}} 2000")), "{text}");
 }

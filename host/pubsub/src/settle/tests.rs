@@ -5,12 +5,14 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Policies, TopicScopes};
 
 use super::*;
+use crate::Metrics;
 use crate::{Broker, BrokerError, BrokerJob, FeedJob, Handler, SettleError, fakes};
 
 /// A delivery in the middle of a host, with the far ends of its channels.
 struct Case {
     topology: Topology,
     subscription: Subscription,
+    counts: Arc<Ingress>,
     dead_letter_topic: Option<Arc<str>>,
     stopping: Stopping,
     publishes: mpsc::Receiver<BrokerJob>,
@@ -26,6 +28,7 @@ impl Case {
         Self {
             topology: fakes::topology(bus, Policies::default(), 1),
             subscription: fakes::subscription(fakes::declared("t", Some("dead"), &[]), "me", handler),
+            counts: Metrics::default().ingress("me", "bus", "t"),
             dead_letter_topic: Some(Arc::from("dead")),
             stopping: Stopping { stop: CancellationToken::new(), abandoned: CancellationToken::new() },
             publishes,
@@ -38,6 +41,7 @@ impl Case {
         Exit {
             topology: &self.topology,
             subscription: &self.subscription,
+            counts: &self.counts,
             dead_letter_topic: self.dead_letter_topic.as_ref(),
             event_id: "event-m",
             attempt,

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::instrument::WithSubscriber as _;
-use whimbrel_resources::{Backoff, Component, Policies, Policy, Retry, TopicScopes};
+use whimbrel_resources::{Backoff, Component, Matching, Policies, Policy, Retry, TopicScopes};
 
 use super::log::Listener;
 use super::world::{Key, Kind, NUMBER, Queue, Shared, World};
@@ -148,13 +148,18 @@ fn policies(world: &mut World) -> Policies {
             1 => Some(Retry {
                 backoff: Backoff::Exponential(Duration::from_secs(5)),
                 max_retries: Some(world.rng.u32(0..4)),
+                matching: Matching::default(),
             }),
             _ => {
                 let wait = world.up_to(Duration::from_secs(2));
-                Some(Retry { backoff: Backoff::Constant(wait), max_retries: Some(world.rng.u32(0..4)) })
+                Some(Retry {
+                    backoff: Backoff::Constant(wait),
+                    max_retries: Some(world.rng.u32(0..4)),
+                    matching: Matching::default(),
+                })
             }
         };
-        Policy { timeout: world.rng.bool().then_some(Duration::from_millis(250)), retry }
+        Policy { timeout: world.rng.bool().then_some(Duration::from_millis(250)), retry, breaker: None }
     };
     Policies { inbound_default: policy(), outbound_default: policy(), ..Policies::default() }
 }

@@ -10,11 +10,12 @@ use super::{load, snapshot};
 use crate::folder;
 use crate::problem::Problems;
 use crate::snapshot::Snapshot;
+use crate::surroundings::Surroundings;
 
 fn read(text: &str) -> Result<Snapshot, Problems> {
     let mut problems = Vec::new();
     let documents = folder::parse(Path::new("f.yaml"), text.as_bytes(), &mut problems);
-    snapshot(&documents, &["me"], problems)
+    snapshot(&documents, &["me"], &Surroundings::default(), problems)
 }
 
 fn component(name: &str, kind: &str) -> String {
@@ -41,23 +42,26 @@ fn folders_count_in_the_order_given() {
     write(0, "a.yaml", &subscription("s2", "u", "/first-folder-a"));
     write(1, "a.yaml", &(subscription("s3", "t", "/loses") + &subscription("s4", "v", "/second-folder")));
     let paths: Vec<_> = folders.iter().map(|folder| folder.path().to_path_buf()).collect();
-    let loaded = load(&paths, &["me"]).expect("sound");
+    let loaded = load(&paths, &["me"], &Surroundings::default()).expect("sound");
     assert_eq!(routes(&loaded), ["/first-folder-a", "/first-folder-b", "/second-folder"]);
     assert_eq!(loaded.warnings.len(), 1);
     let reversed: Vec<_> = paths.iter().rev().cloned().collect();
-    assert_eq!(routes(&load(&reversed, &["me"]).expect("sound")), ["/loses", "/second-folder", "/first-folder-a"]);
+    assert_eq!(
+        routes(&load(&reversed, &["me"], &Surroundings::default()).expect("sound")),
+        ["/loses", "/second-folder", "/first-folder-a"]
+    );
 }
 
 #[test]
 fn nothing_declared_is_sound() {
-    let loaded = load(&[], &[]).expect("sound");
+    let loaded = load(&[], &[], &Surroundings::default()).expect("sound");
     assert!(loaded.components.is_empty() && loaded.warnings.is_empty());
 }
 
 #[test]
 fn a_missing_folder_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
-    let problems = load(&[folder.path().join("gone")], &["me"]).expect_err("refused");
+    let problems = load(&[folder.path().join("gone")], &["me"], &Surroundings::default()).expect_err("refused");
     assert!(problems.to_string().contains("cannot be read"), "{problems}");
 }
 
@@ -79,7 +83,7 @@ fn a_thousand_components_load_at_once() {
         fs::write(folder.path().join(format!("{index}.yaml")), text).expect("written");
     }
     let began = Instant::now();
-    let loaded = load(&[folder.path().to_path_buf()], &["me"]).expect("sound");
+    let loaded = load(&[folder.path().to_path_buf()], &["me"], &Surroundings::default()).expect("sound");
     let took = began.elapsed();
     assert_eq!(loaded.components.len(), COMPONENTS);
     assert_eq!(loaded.subscriptions.len(), 1);
@@ -108,7 +112,7 @@ fn nothing_panics_on_truncated_resources() {
     for end in (0..bytes.len()).step_by(37) {
         let mut problems = Vec::new();
         let documents = folder::parse(Path::new("f.yaml"), &bytes[..end], &mut problems);
-        drop(snapshot(&documents, &["me"], problems));
+        drop(snapshot(&documents, &["me"], &Surroundings::default(), problems));
     }
 }
 
@@ -131,7 +135,7 @@ fn nothing_panics_on_damaged_resources() {
         }
         let mut problems = Vec::new();
         let damaged = folder::parse(Path::new("f.yaml"), &bytes, &mut problems);
-        match snapshot(&damaged, &["me"], problems) {
+        match snapshot(&damaged, &["me"], &Surroundings::default(), problems) {
             Ok(_) => sound += 1,
             Err(_) => refused += 1,
         }
@@ -146,6 +150,9 @@ fn nothing_panics_on_random_bytes() {
         let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
         let mut problems = Vec::new();
         let documents = folder::parse(Path::new("f.yaml"), &bytes, &mut problems);
-        assert!(snapshot(&documents, &["me"], problems).is_ok_and(|loaded| loaded.components.is_empty()));
+        assert!(
+            snapshot(&documents, &["me"], &Surroundings::default(), problems)
+                .is_ok_and(|loaded| loaded.components.is_empty())
+        );
     }
 }

@@ -50,6 +50,7 @@ fn component(settings: &[(&str, &str)]) -> Component {
         init_timeout: Duration::from_secs(5),
         ignore_errors: false,
         consumer_id: None,
+        topic_prefix: None,
         network: Vec::new(),
         plugin: None,
         at: at(1),

@@ -1,14 +1,17 @@
 //! Dapr's `Component`, as far as it is a pub/sub one (pubsub-behaviour, sections 8 and 9).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::duration::duration;
-use crate::place::{Place, quoted};
+use crate::place::{Place, did_you_mean, quoted};
 use crate::problem::{Position, Problem};
 use crate::scopes::TopicScopes;
+use crate::secrets::Store;
 use crate::snapshot::{Component, Property, Text};
+use crate::surroundings::Surroundings;
+use crate::template::{self, Template};
 use crate::yaml::{Node, Value, boolean};
 
 /// How long opening may take where the resource does not say.
@@ -16,10 +19,6 @@ const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SPEC_KEYS: [&str; 5] = ["type", "version", "metadata", "initTimeout", "ignoreErrors"];
 const ITEM_KEYS: [&str; 4] = ["name", "value", "secretKeyRef", "envRef"];
-
-/// What Dapr replaces in every value (pubsub-behaviour, section 7). To pass one on as it stands would put all apps of a
-/// group named so into one.
-const TEMPLATES: [&str; 4] = ["{appID}", "{namespace}", "{podName}", "{uuid}"];
 
 /// The consumer group, as adapters know it.
 const CONSUMER_ID: &str = "consumerID";
@@ -31,9 +30,24 @@ const NETWORK_ANNOTATION: &str = "whimbrel.dev/network";
 /// The component's file, in place of the search by type.
 const PLUGIN_ANNOTATION: &str = "whimbrel.dev/plugin";
 
-/// Reads a component that is in scope. `None` for one that is no pub/sub component, with a warning, or that lacks what
-/// makes a component.
-pub(crate) fn read(root: &Place<'_>, scopes: Vec<String>, problems: &mut Vec<Problem>) -> Option<Component> {
+/// Where values come from that stand elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    /// Whose `{appID}` it is.
+    pub(crate) app_id: &'a str,
+    pub(crate) surroundings: &'a Surroundings,
+    /// By their names.
+    pub(crate) stores: &'a HashMap<String, Store>,
+}
+
+/// Reads a component that is in scope. `None` for one that is no pub/sub component or has secrets in a store that is
+/// not there, with a warning, or that lacks what makes a component.
+pub(crate) fn read(
+    root: &Place<'_>,
+    scopes: Vec<String>,
+    sources: &Sources<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Component> {
     let spec = super::spec(root, problems)?;
     let Some(given) = spec.required("type", "for example pubsub.redis", problems) else {
         super::name(root, problems);
@@ -56,8 +70,13 @@ pub(crate) fn read(root: &Place<'_>, scopes: Vec<String>, problems: &mut Vec<Pro
     let name = super::name(root, problems)?;
     root.warn_unknown(&[&super::ROOT_KEYS[..], &["auth"]].concat(), problems);
     spec.warn_unknown(&SPEC_KEYS, problems);
-    let (properties, consumer_id, topic_scopes) = Settings::read(&spec, problems).finish();
-    Some(Component {
+    let store = secret_store(root, problems);
+    let reading = Reading { component: &name, store, sources };
+    let settings = Settings::read(&spec, &reading, problems);
+    let topic_prefix = settings.names_namespace.then(|| sources.surroundings.namespace().to_owned());
+    let incomplete = settings.incomplete;
+    let (properties, consumer_id, topic_scopes) = settings.finish(sources.app_id);
+    let component = Component {
         name,
         kind,
         version: spec.filled("version", problems).unwrap_or("v1").trim().to_owned(),
@@ -67,10 +86,12 @@ pub(crate) fn read(root: &Place<'_>, scopes: Vec<String>, problems: &mut Vec<Pro
         init_timeout: init_timeout(&spec, problems),
         ignore_errors: spec.flag("ignoreErrors", problems),
         consumer_id,
+        topic_prefix,
         network: network(root, problems),
         plugin: plugin(root, problems),
         at: root.at(),
-    })
+    };
+    (!incomplete).then_some(component)
 }
 
 /// As in Dapr, a bad value does not keep the component from starting.
@@ -121,10 +142,22 @@ struct Settings {
     consumer: Option<(String, Position)>,
     /// The last `consumerGroup`, likewise.
     group: Option<(String, Position)>,
+    /// A value has `{namespace}` in it.
+    names_namespace: bool,
+    /// A value is in a secret store that is not there.
+    incomplete: bool,
+}
+
+/// What a component's values are read with.
+struct Reading<'a> {
+    component: &'a str,
+    /// `auth.secretStore`.
+    store: Option<&'a str>,
+    sources: &'a Sources<'a>,
 }
 
 impl Settings {
-    fn read(spec: &Place<'_>, problems: &mut Vec<Problem>) -> Self {
+    fn read(spec: &Place<'_>, reading: &Reading<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut settings = Self::default();
         let mut seen = HashSet::new();
         for item in spec.items("metadata", problems) {
@@ -137,36 +170,45 @@ impl Settings {
             if !seen.insert(name.to_ascii_lowercase()) {
                 problems.push(item.warning("given twice; the last one counts".to_owned(), ""));
             }
-            if let Some(value) = value(&item, problems) {
-                if let Some(template) = TEMPLATES.into_iter().find(|template| value.contains(template)) {
-                    let what = format!("the template {template} comes with a later version");
-                    problems.push(item.error(what, "write out what it stands for"));
-                }
-                settings.take(name, value, item.at());
+            let Some(value) = reading.value(&item, problems) else {
+                settings.incomplete = true;
+                continue;
+            };
+            settings.names_namespace |= value.contains(template::NAMESPACE);
+            let template = Template { surroundings: reading.sources.surroundings, place: (reading.component, name) };
+            match template.fill(&value) {
+                Ok(filled) => settings.take(name, &filled, reading.sources.app_id, item.at()),
+                Err(what) => problems.push(item.error(
+                    format!("refers to {{podName}}, but {what}"),
+                    "set POD_NAME in the environment of the host",
+                )),
             }
         }
         settings
     }
 
-    fn take(&mut self, name: &str, value: String, at: Position) {
-        if self.topic_scopes.take(name, &value) {
+    /// Takes a value in which `{appID}` is still to be filled in: the consumer group is each app's own.
+    fn take(&mut self, name: &str, value: &str, app_id: &str, at: Position) {
+        let own = template::of_app(value, app_id);
+        if self.topic_scopes.take(name, &own) {
             return;
         }
         let named = |value: &str| Some((value.trim().to_owned(), at.clone())).filter(|(id, _)| !id.is_empty());
         if name.eq_ignore_ascii_case(CONSUMER_ID) {
-            self.consumer = named(&value);
+            self.consumer = named(value);
         } else {
             if name.eq_ignore_ascii_case(CONSUMER_GROUP) {
-                self.group = named(&value);
+                self.group = named(value);
             }
-            self.properties.push(Property { name: name.to_owned(), value: Text::new(value), at });
+            self.properties.push(Property { name: name.to_owned(), value: Text::new(own), at });
         }
     }
 
     /// The properties for the adapter, which knows the consumer id by exactly one name.
-    fn finish(mut self) -> (Vec<Property>, Option<String>, TopicScopes) {
+    fn finish(mut self, app_id: &str) -> (Vec<Property>, Option<String>, TopicScopes) {
         let id = self.group.or(self.consumer).map(|(id, at)| {
-            self.properties.push(Property { name: CONSUMER_ID.to_owned(), value: Text::new(id.clone()), at });
+            let own = Text::new(template::of_app(&id, app_id));
+            self.properties.push(Property { name: CONSUMER_ID.to_owned(), value: own, at });
             id
         });
         (self.properties, id, self.topic_scopes)
@@ -177,18 +219,60 @@ fn spec_metadata(spec: &Place<'_>) -> String {
     format!("{}.metadata", spec.key)
 }
 
-/// The value of an item. One that stands elsewhere is a problem: to leave it empty would open a broker without its
-/// password.
-fn value(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<String> {
-    let text = item.get("value").map(|place| property_text(place.node)).unwrap_or_default();
-    let secret = item.get("secretKeyRef").is_some();
-    if secret || (text.is_empty() && item.get("envRef").is_some()) {
-        let reference = if secret { "secretKeyRef" } else { "envRef" };
-        let what = format!("{reference} comes with a later version");
-        problems.push(item.error(what, "give the value itself in `value`"));
-        return None;
+/// `auth.secretStore`.
+fn secret_store<'a>(root: &Place<'a>, problems: &mut Vec<Problem>) -> Option<&'a str> {
+    root.section("auth", problems)?.filled("secretStore", problems)
+}
+
+impl Reading<'_> {
+    /// The value of an item: of a secret, its own, or of a variable, in this order. `None`: its secret store is not
+    /// there.
+    fn value(&self, item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<String> {
+        if let Some(reference) = item.section("secretKeyRef", problems)
+            && let Some(name) = reference.filled("name", problems)
+        {
+            return self.secret(item, name, reference.filled("key", problems).unwrap_or(name), problems);
+        }
+        let text = item.get("value").map(|place| property_text(place.node)).unwrap_or_default();
+        match item.filled("envRef", problems) {
+            Some(name) if text.is_empty() => Some(self.variable(item, name, problems)),
+            _ => Some(text),
+        }
     }
-    Some(text)
+
+    fn secret(&self, item: &Place<'_>, name: &str, key: &str, problems: &mut Vec<Problem>) -> Option<String> {
+        let Sources { stores, surroundings, .. } = self.sources;
+        let Some(given) = self.store else {
+            let what = "has a secretKeyRef, but there is no auth.secretStore: the component is not used";
+            problems.push(item.warning(what.to_owned(), "name the component that has the secret"));
+            return None;
+        };
+        let Some(store) = stores.get(given) else {
+            let what = format!("the secret store {} is not declared here: the component is not used", quoted(given));
+            let known: Vec<&str> = stores.keys().map(String::as_str).collect();
+            problems.push(item.warning(what, did_you_mean(given, &known)));
+            return None;
+        };
+        let value = store.get(name, key, surroundings);
+        if value.is_none() {
+            let what =
+                format!("{} has no secret {} with a key {}; the value stays empty", given, quoted(name), quoted(key));
+            problems.push(item.warning(what, ""));
+        }
+        Some(value.unwrap_or_default())
+    }
+
+    fn variable(&self, item: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> String {
+        let surroundings = self.sources.surroundings;
+        let mut empty = |why: &str, hint: &str| {
+            problems.push(item.warning(format!("envRef {} {why}; the value stays empty", quoted(name)), hint));
+            String::new()
+        };
+        if !surroundings.may_refer_to(name) {
+            return empty("is not for resources", "see DAPR_ENV_KEYS; names of the host's own are never given");
+        }
+        surroundings.variable(name).map_or_else(|| empty("is not set", ""), str::to_owned)
+    }
 }
 
 /// Strings and numbers as they are spelled, a boolean in lower case, anything else as JSON text.

@@ -71,6 +71,7 @@ fn subscription(item: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Op
         name: name.to_owned(),
         pubsub: pubsub?.to_owned(),
         topic: topic?.to_owned(),
+        rules: Vec::new(),
         // A handler has one way in, and no path tells it apart from another.
         default_route: Some(String::new()),
         dead_letter_topic: item.filled("deadLetterTopic", problems).map(str::to_owned),

@@ -1,20 +1,37 @@
-//! Dapr's `Resiliency`: named timeouts and retries, and which component uses which (pubsub-behaviour, section 10).
+//! Dapr's `Resiliency`: named timeouts, retries and circuit breakers, and which component uses which (pubsub-behaviour, section 10).
 //!
 //! Several resources add up, and one may name a policy of another; so they are collected here and resolved at the end.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::duration::duration_or_millis;
-use crate::place::{Place, did_you_mean};
+use crate::place::{Place, did_you_mean, quoted};
 use crate::problem::Problem;
-use crate::snapshot::{Backoff, Policies, Policy, Retry};
+use crate::snapshot::{Backoff, CircuitBreaker, Codes, Matching, Policies, Policy, Retry};
+use crate::trip::Trip;
 
 /// Wait between attempts where a constant policy does not say.
 const DEFAULT_CONSTANT_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait where an exponential policy does not say.
 const DEFAULT_MAX_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a breaker stays open where it does not say.
+const DEFAULT_BREAKER_TIMEOUT: Duration = Duration::from_secs(60);
+/// When a breaker opens where it does not say.
+const DEFAULT_TRIP: &str = "consecutiveFailures > 5";
+
+/// The HTTP status codes that can be matched.
+const HTTP_CODES: RangeInclusive<u16> = 100..=599;
+/// The gRPC status codes that can be matched.
+const GRPC_CODES: RangeInclusive<u16> = 0..=16;
+
+/// What a duration looks like, for problems.
+const DURATION: &str = "a duration such as 5s or 500ms";
+
+const BREAKER_KEYS: [&str; 4] = ["maxRequests", "interval", "timeout", "trip"];
 const RETRY_KEYS: [&str; 5] = ["policy", "duration", "maxInterval", "maxRetries", "matching"];
 const USE_KEYS: [&str; 3] = ["timeout", "retry", "circuitBreaker"];
 
@@ -24,6 +41,7 @@ pub(crate) struct Resiliencies {
     /// `None`: a timeout of zero, which is none.
     timeouts: BTreeMap<String, Option<Duration>>,
     retries: BTreeMap<String, Retry>,
+    breakers: BTreeMap<String, Arc<CircuitBreaker>>,
     /// In order, so that problems come in order; resolved into maps.
     targets: Vec<Target>,
 }
@@ -41,6 +59,7 @@ struct Target {
 struct Use {
     timeout: Option<(String, Problem)>,
     retry: Option<(String, Problem)>,
+    breaker: Option<(String, Problem)>,
 }
 
 impl Resiliencies {
@@ -76,8 +95,10 @@ impl Resiliencies {
                 self.retries.insert(name.to_owned(), retry);
             }
         }
-        if let Some(breakers) = policies.get("circuitBreakers") {
-            problems.push(breakers.warning("not applied by this version".to_owned(), ""));
+        for (name, place) in policies.entries("circuitBreakers", problems) {
+            if let Some(breaker) = breaker(&place, problems) {
+                self.breakers.insert(name.to_owned(), Arc::new(breaker));
+            }
         }
     }
 
@@ -101,6 +122,7 @@ impl Resiliencies {
         Policy {
             timeout: named(&self.timeouts, used.timeout, problems).flatten(),
             retry: named(&self.retries, used.retry, problems),
+            breaker: named(&self.breakers, used.breaker, problems),
         }
     }
 
@@ -115,6 +137,10 @@ impl Resiliencies {
                 .copied()
                 .flatten(),
             retry: levels.iter().find_map(|level| self.retries.get(&format!("Default{level}RetryPolicy"))).cloned(),
+            breaker: levels
+                .iter()
+                .find_map(|level| self.breakers.get(&format!("Default{level}CircuitBreakerPolicy")))
+                .cloned(),
         }
     }
 }
@@ -154,7 +180,7 @@ fn direction(place: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Use 
         let missing = used.get(key)?.warning(format!("there is no {key} policy {name:?}; none is applied"), "");
         Some((name.to_owned(), missing))
     };
-    Use { timeout: reference("timeout"), retry: reference("retry") }
+    Use { timeout: reference("timeout"), retry: reference("retry"), breaker: reference("circuitBreaker") }
 }
 
 fn retry(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Retry> {
@@ -162,25 +188,68 @@ fn retry(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Retry> {
         return None;
     }
     place.warn_unknown(&RETRY_KEYS, problems);
-    if let Some(matching) = place.get("matching") {
-        problems.push(matching.warning("not applied by this version".to_owned(), "every failure is retried"));
-    }
     let exponential = |text: &str| match text.to_ascii_lowercase().as_str() {
         "constant" => Some(false),
         "exponential" => Some(true),
         _ => None,
     };
-    let expected = "a duration such as 5s or 500ms";
     let exponential = place.parsed("policy", "constant or exponential", exponential, problems).unwrap_or_default();
-    let wait = place.parsed("duration", expected, duration_or_millis, problems);
-    let most = place.parsed("maxInterval", expected, duration_or_millis, problems);
+    let wait = place.parsed("duration", DURATION, duration_or_millis, problems);
+    let most = place.parsed("maxInterval", DURATION, duration_or_millis, problems);
     let max_retries = place.parsed("maxRetries", "a number; -1 is no limit", max_retries, problems).flatten();
     let backoff = if exponential {
         Backoff::Exponential(most.unwrap_or(DEFAULT_MAX_INTERVAL))
     } else {
         Backoff::Constant(wait.unwrap_or(DEFAULT_CONSTANT_WAIT))
     };
-    Some(Retry { backoff, max_retries })
+    Some(Retry { backoff, max_retries, matching: matching(place, problems) })
+}
+
+fn matching(retry: &Place<'_>, problems: &mut Vec<Problem>) -> Matching {
+    let Some(place) = retry.section("matching", problems) else { return Matching::default() };
+    place.warn_unknown(&["httpStatusCodes", "gRPCStatusCodes"], problems);
+    let mut listed = |key: &str, known: RangeInclusive<u16>| {
+        place.filled(key, problems)?;
+        let expected =
+            format!("codes and ranges from {} to {}, with commas and without spaces", known.start(), known.end());
+        place.parsed(key, &expected, |text| codes(text, &known), problems)
+    };
+    Matching { http: listed("httpStatusCodes", HTTP_CODES), grpc: listed("gRPCStatusCodes", GRPC_CODES) }
+}
+
+/// `429,500-599`.
+fn codes(text: &str, known: &RangeInclusive<u16>) -> Option<Codes> {
+    let code = |text: &str| text.parse().ok().filter(|code| known.contains(code));
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(code(first)?..=code(last)?).filter(|range| !range.is_empty())
+    };
+    text.split(',').map(range).collect::<Option<_>>().map(Codes)
+}
+
+fn breaker(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<CircuitBreaker> {
+    if !place.is_map(problems) {
+        return None;
+    }
+    place.warn_unknown(&BREAKER_KEYS, problems);
+    // Zero is the default, as for Dapr.
+    let max_requests = place.parsed("maxRequests", "a number", |text| text.parse().ok(), problems).unwrap_or(1);
+    let interval = place.parsed("interval", DURATION, duration_or_millis, problems);
+    let timeout = place.parsed("timeout", DURATION, duration_or_millis, problems);
+    let text = place.filled("trip", problems).unwrap_or(DEFAULT_TRIP);
+    match Trip::parse(text.trim()) {
+        Ok(trip) => Some(CircuitBreaker {
+            max_requests: max_requests.max(1),
+            interval: interval.filter(|interval| !interval.is_zero()),
+            timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(DEFAULT_BREAKER_TIMEOUT),
+            trip,
+        }),
+        Err(error) => {
+            let trip = place.get("trip").unwrap_or_else(|| place.clone());
+            problems.push(trip.error(format!("{}: {error}", quoted(text)), "write it as consecutiveFailures > 5"));
+            None
+        }
+    }
 }
 
 /// Any negative number is no limit.

@@ -2,6 +2,7 @@
 
 use crate::place::Place;
 use crate::problem::{Problem, Severity};
+use crate::rule::{RULES_MAX, Rule};
 use crate::snapshot::{Origin, Subscription};
 
 /// v2alpha1 has `routes`, v1alpha1 has `route`; each reader takes only its own.
@@ -26,15 +27,16 @@ pub(crate) fn read(
     root.warn_unknown(&super::ROOT_KEYS, problems);
     spec.warn_unknown(&[&SPEC_KEYS[..], &[own_key]].concat(), problems);
     warn_of_bulk(&spec, problems);
-    let default_route = match version {
-        Version::V1Alpha1 => spec.text("route", problems).filter(|path| !path.is_empty()).map(str::to_owned),
-        Version::V2Alpha1 => default_route(&spec, problems),
+    let (rules, default_route) = match version {
+        Version::V1Alpha1 => (Vec::new(), path(&spec, "route", problems)),
+        Version::V2Alpha1 => routes(&spec, problems),
     };
     let name = root.section("metadata", problems).and_then(|metadata| metadata.text("name", problems));
     let subscription = Subscription {
         name: name.unwrap_or_default().to_owned(),
         pubsub: spec.text("pubsubname", problems).unwrap_or_default().to_owned(),
         topic: spec.text("topic", problems).unwrap_or_default().to_owned(),
+        rules,
         default_route,
         dead_letter_topic: spec.filled("deadLetterTopic", problems).map(str::to_owned),
         metadata: spec.pairs("metadata", problems),
@@ -47,22 +49,37 @@ pub(crate) fn read(
     Some(subscription)
 }
 
-/// The one route there is in this version. A content rule is refused: to ignore it would send events where they must
-/// not go.
-fn default_route(spec: &Place<'_>, problems: &mut Vec<Problem>) -> Option<String> {
-    let routes = spec.section("routes", problems)?;
+/// The rules in order, and the default. A rule that does not compile is an error, as in Dapr: to pass over it would send
+/// events where they must not go.
+fn routes(spec: &Place<'_>, problems: &mut Vec<Problem>) -> (Vec<Rule>, Option<String>) {
+    let Some(routes) = spec.section("routes", problems) else { return (Vec::new(), None) };
     routes.warn_unknown(&["rules", "default"], problems);
-    for rule in routes.items("rules", problems) {
-        if rule.filled("match", problems).is_none() {
-            // Without a match a rule is always true where it stands, and nothing after it is ever reached.
-            return Some(rule.text("path", problems).unwrap_or_default().to_owned());
-        }
-        problems.push(rule.error(
-            "content rules come with a later version".to_owned(),
-            "use routes.default alone, or a rule without match",
-        ));
+    let items = routes.items("rules", problems);
+    if items.len() > RULES_MAX {
+        problems.push(routes.error(format!("more than {RULES_MAX} rules"), "join those that lead to one path by ||"));
     }
-    routes.text("default", problems).filter(|path| !path.is_empty()).map(str::to_owned)
+    let rules = items.iter().take(RULES_MAX).filter_map(|item| rule(item, problems)).collect();
+    (rules, path(&routes, "default", problems))
+}
+
+fn rule(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Rule> {
+    if !item.is_map(problems) {
+        return None;
+    }
+    item.warn_unknown(&["match", "path"], problems);
+    let expression = item.text("match", problems).unwrap_or_default();
+    match Rule::new(expression, item.text("path", problems).unwrap_or_default()) {
+        Ok(rule) => Some(rule),
+        Err(what) => {
+            let place = item.get("match").unwrap_or_else(|| item.clone());
+            problems.push(place.error(what, "for example event.type == \"order.placed\""));
+            None
+        }
+    }
+}
+
+fn path(place: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<String> {
+    place.text(name, problems).filter(|path| !path.is_empty()).map(str::to_owned)
 }
 
 fn warn_of_bulk(spec: &Place<'_>, problems: &mut Vec<Problem>) {
@@ -76,7 +93,7 @@ fn warn_of_bulk(spec: &Place<'_>, problems: &mut Vec<Problem>) {
 fn warn_of_gaps(spec: &Place<'_>, subscription: &Subscription, problems: &mut Vec<Problem>) {
     if subscription.pubsub.is_empty() || subscription.topic.is_empty() {
         problems.push(spec.warning("without pubsubname and topic it receives nothing".to_owned(), ""));
-    } else if subscription.default_route.is_none() {
+    } else if subscription.rules.is_empty() && subscription.default_route.is_none() {
         let what = "without a route every event is dropped, or dead-lettered if there is a topic for that";
         problems.push(spec.warning(what.to_owned(), "give it a route"));
     }

@@ -38,6 +38,29 @@ fn a_switch_swallows_nothing() {
     }
 }
 
+/// What moved from the ignored flags to those that act.
+#[test]
+fn the_ports_for_operators_are_read() {
+    let usual = run("").unwrap();
+    assert_eq!((usual.enable_metrics, usual.metrics_port, usual.dapr_public_port), (true, None, None));
+    let set = run("--enable-metrics=false --metrics-port 0 --dapr-public-port 7 --dapr-block-shutdown-duration 1m30s \
+        --allowed-origins *")
+    .unwrap();
+    assert_eq!((set.enable_metrics, set.metrics_port, set.dapr_public_port), (false, Some(0), Some(7)));
+    assert_eq!(set.dapr_block_shutdown_duration, Some(Duration::from_secs(90)));
+    assert_eq!((set.allowed_origins.as_str(), set.ignored.given().len()), ("*", 0));
+    assert!(run("--dapr-block-shutdown-duration soon").is_err());
+}
+
+#[test]
+fn a_program_called_daprd_runs() {
+    let called = |line: &str| as_called(line.split_whitespace().map(OsString::from)).collect::<Vec<_>>();
+    assert_eq!(called("/usr/bin/daprd -app-id me"), ["/usr/bin/daprd", "run", "-app-id", "me"]);
+    assert_eq!(called("whimbrel run"), ["whimbrel", "run"]);
+    assert_eq!(called("daprd-like"), ["daprd-like"]);
+    assert!(called("").is_empty());
+}
+
 #[test]
 fn the_version_is_told() {
     for flag in ["--version", "--build-info"] {

@@ -36,9 +36,9 @@ fn publishing() {
 
 #[test]
 fn bulk_wins_where_it_has_a_topic() {
-    check("POST", "/v1.0/publish/bulk/bus/t", Route::BulkPublish { pubsub: "bus" });
-    check("PUT", "/v1.0/publish/bulk/bus/a/b", Route::BulkPublish { pubsub: "bus" });
-    check("POST", "/v1.0-alpha1/publish/bulk/bus/t", Route::BulkPublish { pubsub: "bus" });
+    check("POST", "/v1.0/publish/bulk/bus/t", Route::BulkPublish { pubsub: "bus", topic: "t" });
+    check("PUT", "/v1.0/publish/bulk/bus/a/b", Route::BulkPublish { pubsub: "bus", topic: "a/b" });
+    check("POST", "/v1.0-alpha1/publish/bulk/bus/t", Route::BulkPublish { pubsub: "bus", topic: "t" });
     check("POST", "/v1.0/publish/bulk/t", Route::Publish { pubsub: "bulk", topic: "t" });
     check("POST", "/v1.0-alpha1/publish/bulk/t", Route::Other);
     check("GET", "/v1.0-alpha1/publish/bulk/bus/t", Route::Other);

@@ -52,6 +52,7 @@ pub(super) fn component(topic_scopes: TopicScopes) -> Arc<Component> {
         init_timeout: Duration::from_secs(5),
         ignore_errors: false,
         consumer_id: None,
+        topic_prefix: None,
         network: Vec::new(),
         plugin: None,
         at: Position { file: "bus.yaml".into(), line: 1 },
@@ -72,9 +73,23 @@ pub(super) async fn host_with(broker: (Broker, Stored), change: impl FnOnce(&mut
 }
 
 pub(super) async fn host_for(
-    (broker, stored): (Broker, Stored),
+    broker: (Broker, Stored),
     connections_max: usize,
     change: impl FnOnce(&mut Doors),
+) -> Host {
+    host_of(broker, change, |doors| Server::new(doors, connections_max)).await
+}
+
+/// A host that serves its public port.
+pub(super) async fn host_public(change: impl FnOnce(&mut Doors)) -> Host {
+    let broker = fake_broker(TopicScopes::default(), |_| Ok(()));
+    host_of(broker, change, |doors| Server { public: true, ..Server::new(doors, CONNECTIONS_MAX) }).await
+}
+
+async fn host_of(
+    (broker, stored): (Broker, Stored),
+    change: impl FnOnce(&mut Doors),
+    server: impl FnOnce(Arc<Doors>) -> Server,
 ) -> Host {
     let topology = Topology {
         environment: Environment::system(),
@@ -89,7 +104,7 @@ pub(super) async fn host_for(
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
-    let server = Arc::new(Server::new(Arc::new(doors), connections_max));
+    let server = Arc::new(server(Arc::new(doors)));
     let served = tokio::spawn(run(vec![listener], server, stop.clone()));
     Host { address, stored, health, stop, served }
 }

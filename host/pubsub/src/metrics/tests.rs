@@ -1,0 +1,106 @@
+//! Tests of `metrics`: what is counted, by the lines that Prometheus gets.
+
+use super::*;
+use crate::delivery::Reason;
+
+fn has(metrics: &Metrics, line: &str) -> bool {
+    metrics.text().lines().any(|found| found == line)
+}
+
+#[track_caller]
+fn check(metrics: &Metrics, line: &str) {
+    assert!(has(metrics, line), "no line {line} in\n{}", metrics.text());
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Dapr's tests want the labels in order of the alphabet, and one that is not set with an empty value.
+#[test]
+fn publishes_are_counted_as_dapr_does() {
+    let metrics = Metrics::default();
+    assert_eq!(metrics.text(), "", "nothing is counted yet");
+    let egress = metrics.egress("me", "bus", "t");
+    egress.published(true, 3 * MS);
+    metrics.egress("me", "bus", "t").published(true, 3 * MS);
+    egress.published(false, MS);
+    let labels = r#"app_id="me",component="bus",namespace="",success="true",topic="t""#;
+    check(&metrics, &format!("dapr_component_pubsub_egress_count{{{labels}}} 2"));
+    check(&metrics, &format!("dapr_component_pubsub_egress_latencies_sum{{{labels}}} 6"));
+    check(&metrics, &format!("dapr_component_pubsub_egress_latencies_bucket{{{labels},le=\"2\"}} 0"));
+    check(&metrics, &format!("dapr_component_pubsub_egress_latencies_bucket{{{labels},le=\"3\"}} 2"));
+    let labels = labels.replace("true", "false");
+    check(&metrics, &format!("dapr_component_pubsub_egress_count{{{labels}}} 1"));
+    egress.published_bulk(false, MS);
+    check(&metrics, &format!("dapr_component_pubsub_egress_bulk_count{{{labels}}} 1"));
+    check(&metrics, &format!("dapr_component_pubsub_egress_bulk_latencies_sum{{{labels}}} 1"));
+    check(&metrics, &format!("dapr_component_pubsub_egress_count{{{labels}}} 1"));
+}
+
+/// What became of deliveries, by Dapr's two words for it.
+#[track_caller]
+fn check_ingress(count: impl FnOnce(&Ingress), words: [&str; 2], own: Option<&str>) {
+    let metrics = Metrics::new("prod");
+    count(&metrics.ingress("me", "bus", "t"));
+    let [process, status] = words;
+    let common = r#"app_id="me",component="bus""#;
+    let labels = format!(r#"{common},namespace="prod",process_status="{process}",status="{status}",topic="t""#);
+    check(&metrics, &format!("dapr_component_pubsub_ingress_count{{{labels}}} 1"));
+    let others = metrics.text().lines().filter(|line| line.starts_with("dapr_component_pubsub_ingress_count")).count();
+    assert_eq!(others, 1, "{}", metrics.text());
+    if let Some(line) = own {
+        check(&metrics, &line.replace('*', common));
+    }
+}
+
+#[test]
+fn deliveries_are_counted_as_dapr_does() {
+    let attempt = |status| move |ingress: &Ingress| ingress.attempted(1, status, MS);
+    let own = r#"whimbrel_delivery_attempts_total{*,topic="t"} 1"#;
+    check_ingress(attempt(Status::Success), ["success", "success"], Some(own));
+    check_ingress(attempt(Status::Retry), ["retry", "retry"], Some(own));
+    check_ingress(attempt(Status::Drop), ["drop", "success"], Some(own));
+    let line = |name: &str, reason: &str| format!(r#"whimbrel_{name}_total{{*,reason="{reason}",topic="t"}} 1"#);
+    let dropped = |reason| move |ingress: &Ingress| ingress.dropped(&reason);
+    check_ingress(dropped(Reason::Unrouted), ["drop", "success"], Some(&line("dropped", "unrouted")));
+    let exhausted = || Reason::Exhausted("what the app said".into());
+    let dead = |ingress: &Ingress| ingress.dead_lettered(&exhausted());
+    check_ingress(dead, ["drop", "drop"], Some(&line("dead_letters", "exhausted")));
+    let back = |ingress: &Ingress| ingress.given_back(&exhausted());
+    check_ingress(back, ["retry", "retry"], Some(&line("given_back", "exhausted")));
+    let verdict = |ingress: &Ingress| {
+        ingress.attempted(1, Status::Drop, MS);
+        ingress.dropped(&Reason::Dropped);
+    };
+    check_ingress(verdict, ["drop", "success"], Some(&line("dropped", "dropped")));
+}
+
+#[test]
+fn what_is_under_way_and_what_was_tried_again() {
+    let metrics = Metrics::default();
+    let ingress = metrics.ingress("me", "bus", "t");
+    let labels = r#"{app_id="me",component="bus",topic="t"}"#;
+    let (first, second) = (ingress.begin(), ingress.begin());
+    check(&metrics, &format!("whimbrel_deliveries_in_flight{labels} 2"));
+    drop((first, second));
+    check(&metrics, &format!("whimbrel_deliveries_in_flight{labels} 0"));
+    ingress.attempted(1, Status::Retry, MS);
+    ingress.attempted(2, Status::Success, MS);
+    check(&metrics, &format!("whimbrel_delivery_further_attempts_total{labels} 1"));
+}
+
+/// A client that makes up topics does not make up memory.
+#[test]
+fn topics_beyond_the_bound_are_counted_together() {
+    let metrics = Metrics::default();
+    for topic in 0..TOPICS_MAX + 10 {
+        metrics.egress("me", "bus", &topic.to_string()).published(true, MS);
+    }
+    metrics.egress("me", "bus", "0").published(true, MS);
+    let line = |topic: &str, count: u32| {
+        let labels = format!(r#"app_id="me",component="bus",namespace="",success="true",topic="{topic}""#);
+        format!("dapr_component_pubsub_egress_count{{{labels}}} {count}")
+    };
+    check(&metrics, &line("0", 2));
+    check(&metrics, &line("(other)", 10));
+    assert!(!has(&metrics, &line("1005", 1)));
+}
