@@ -2,7 +2,10 @@
 
 `broker mock tell --folder F WORDS`, with the errors' numbers as in Kafka's protocol:
 
-    errors API CODE...             the next requests of this kind are answered with these errors, at any node
+    errors API CODE...             the next requests of this kind are answered with these errors, at any node; -195: it hangs up
+    well API                       what is left of those errors is dropped
+    count API                      how many requests of this kind there have been
+    topic-error TOPIC CODE         whatever is asked about a topic is answered with this error; 0: no more
     down NODE | up NODE            a node refuses connections, or takes them again
     rtt NODE MILLISECONDS          a node answers so much later
     leader TOPIC PARTITION NODE    a partition moves

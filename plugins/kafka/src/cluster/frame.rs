@@ -5,6 +5,8 @@ use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
+use super::shape;
+
 /// Before a broker has shown that it is one, it may not say more at once.
 pub(crate) const GREETING_MAX_BYTES: usize = 1 << 20;
 
@@ -45,7 +47,11 @@ pub(crate) fn correlation(answer: &[u8]) -> Option<i32> {
 /// It is not one to this request.
 pub(crate) fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<R::Response, String> {
     let broken = |error| format!("a broken answer: {error}");
-    ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(broken)?;
+    let header_version = R::Response::header_version(version);
+    if !shape::is_sound(&answer, R::KEY, version, header_version > 0) {
+        return Err("a broken answer: it is cut off, or has not the entries it claims".to_owned());
+    }
+    ResponseHeader::decode(&mut answer, header_version).map_err(broken)?;
     R::Response::decode(&mut answer, version).map_err(broken)
 }
 

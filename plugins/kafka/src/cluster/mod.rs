@@ -3,13 +3,14 @@
 //! Called by everything that asks a broker. Nobody else opens connections, and nobody else keeps addresses.
 //!
 //! `dial` makes a connection (`scram` proves who we are), `link` serves it, `slots` keeps one for each use, `map` is
-//! what is known about the cluster; `frame` and `versions` are the protocol's envelope.
+//! what is known about the cluster; `frame` and `versions` are the protocol's envelope, `shape` what may be in it.
 
 mod dial;
 mod frame;
 mod link;
 mod map;
 mod scram;
+mod shape;
 mod slots;
 mod versions;
 

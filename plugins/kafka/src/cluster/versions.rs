@@ -3,24 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Request, VersionRange};
+
+use super::shape;
 
 /// The versions a broker knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Versions(BTreeMap<i16, (i16, i16)>);
-
-/// The newest version of a request that we speak, where that is not simply the newest of the codec: later ones name
-/// topics by ids, or ask for several groups at once, for which nothing here has a use.
-fn newest(key: i16) -> i16 {
-    match ApiKey::try_from(key) {
-        Ok(ApiKey::Produce | ApiKey::Fetch | ApiKey::Metadata) => 12,
-        Ok(ApiKey::OffsetCommit | ApiKey::OffsetFetch) => 9,
-        Ok(ApiKey::FindCoordinator) => 3,
-        Ok(ApiKey::InitProducerId) => 4,
-        _ => i16::MAX,
-    }
-}
 
 impl Versions {
     /// Reads the answer to `ApiVersions`, version 0: an error code, and for each key its oldest and newest version.
@@ -35,10 +24,11 @@ impl Versions {
         (sound && count > 0).then(|| Self(entries.collect()))
     }
 
-    /// The version to send a request in.
+    /// The version to send a request in: the newest that the broker, the codec and `shape` know. Later ones name topics by
+    /// ids, ask for several groups at once, or tell in a tag who leads a partition, for which nothing here has a use.
     pub(crate) fn choose<R: Request>(&self) -> Option<i16> {
         let (min, max) = *self.0.get(&R::KEY)?;
-        let ours = VersionRange { min: R::VERSIONS.min, max: R::VERSIONS.max.min(newest(R::KEY)) };
+        let ours = VersionRange { min: R::VERSIONS.min, max: R::VERSIONS.max.min(shape::newest(R::KEY)) };
         let both = ours.intersect(&VersionRange { min, max });
         (!both.is_empty()).then_some(both.max)
     }
@@ -60,9 +50,9 @@ mod tests {
 
     #[test]
     fn the_newest_that_both_know() {
-        let versions = read(0, &[(0, 0, 99), (1, 4, 11), (12, 90, 99)]).unwrap();
-        assert_eq!(versions.choose::<ProduceRequest>(), Some(12));
-        assert_eq!(versions.choose::<FetchRequest>(), Some(11));
+        let versions = read(0, &[(0, 0, 99), (1, 4, 10), (12, 90, 99)]).unwrap();
+        assert_eq!(versions.choose::<ProduceRequest>(), Some(9));
+        assert_eq!(versions.choose::<FetchRequest>(), Some(10));
         assert_eq!(versions.choose::<HeartbeatRequest>(), None);
     }
 

@@ -3,6 +3,7 @@
 use super::consume::nanos;
 use super::groups::{Log, Worker, duplicates, numbers};
 use super::harness::*;
+use super::load::{Load, ledger};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -62,6 +63,37 @@ fn a_broker_that_is_killed_under_load_costs_no_message() {
         bus.publish_numbers("orders", 500..600).await;
         until("all is done", || numbers(&log).len() == 600).await;
         assert!(duplicates(&log) <= 60, "{}", duplicates(&log));
+        worker.leave().await;
+    });
+}
+
+/// Three brokers start again in this one, each in turn.
+const TURNS_MAX: Duration = Duration::from_secs(400);
+
+/// Each of three brokers is killed and comes back, and the next one goes, while messages are published and read: what was
+/// confirmed is there once, in order, and arrives.
+#[test]
+fn three_brokers_that_die_in_turn_under_load_cost_no_message() {
+    run_within(TURNS_MAX, async {
+        let server = Server::own(&["--nodes", "3", "--partitions", "6"]).await;
+        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let (log, load) = (Log::default(), Load::default());
+        let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
+        let killing = async {
+            for node in 1..=3 {
+                load.goes_on(200).await;
+                server.kill_node(node).await;
+                load.goes_on(200).await;
+                server.restart().await;
+            }
+            load.goes_on(200).await;
+            load.end();
+        };
+        tokio::join!(load.run(&bus, "orders"), killing);
+        assert_eq!(ledger(&server.read("orders").await), (load.numbers(), 0, true));
+        until_within(TURNS_MAX, "all is done", || numbers(&log) == load.numbers()).await;
+        // What was on its way to be committed, at each death.
+        assert!(duplicates(&log) <= 300, "{}", duplicates(&log));
         worker.leave().await;
     });
 }

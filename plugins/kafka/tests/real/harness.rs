@@ -1,26 +1,21 @@
-//! Brokers, an adapter, a consumer, and a proxy that can cut connections.
+//! An adapter, a consumer, and how to wait. Brokers are in `server`, what stands before one in `proxy`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use serde_json::Value;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::LocalSet;
 use whimbrel_kafka::{Kafka, KafkaSubscription};
 use whimbrel_sdk::{
     Adapter, Config, Delivery, DeliverySink, Failure, Message, Property, SettleFailure, Settlement, StartPosition,
     Status, StatusSink, SubscribeOptions, Subscription, Verdict,
 };
+
+pub(crate) use super::server::*;
 
 /// No test takes longer than this.
 const TEST_MAX: Duration = Duration::from_secs(120);
@@ -46,9 +41,14 @@ pub(crate) fn real(name: &str) -> String {
 
 /// Runs a test on one thread, as a component would.
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    run_within(TEST_MAX, test);
+}
+
+/// The same, for one that takes longer.
+pub(crate) fn run_within(wait: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(TEST_MAX, test).await.expect("the test hangs");
+        tokio::time::timeout(wait, test).await.expect("the test hangs");
     });
 }
 
@@ -63,193 +63,6 @@ pub(crate) async fn until_within(wait: Duration, what: &str, mut holds: impl FnM
     while !holds() {
         assert!(Instant::now() < give_up, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn brokers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/brokers/broker")
-}
-
-/// Runs `broker kafka`, and returns what it prints.
-fn broker(words: &[&str], input: &str) -> String {
-    let mut command = Command::new(brokers());
-    command.arg("kafka").args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = process.wait_with_output().unwrap();
-    assert!(output.status.success(), "broker {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The interpreter that has an independent client of Kafka.
-pub(crate) fn python() -> PathBuf {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        let installed = Command::new(brokers()).args(["install", "kafka"]).output().unwrap();
-        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-        target.join("brokers/venv/bin/python")
-    };
-    PYTHON.get_or_init(find).clone()
-}
-
-/// A real Kafka that loses nothing it has confirmed, while its machine stands.
-pub(crate) struct Server {
-    folder: PathBuf,
-    addresses: Vec<String>,
-    internal: String,
-    is_shared: bool,
-    /// It ends with this process in any case.
-    _kept: Option<tempfile::TempDir>,
-}
-
-static SHARED: OnceLock<(PathBuf, (Vec<String>, String))> = OnceLock::new();
-
-impl Server {
-    /// The one that all share, unless it must be special. It must be left alone.
-    pub(crate) async fn start(arguments: &[&str]) -> Self {
-        if !arguments.is_empty() {
-            return Self::own(arguments).await;
-        }
-        let make = || {
-            let folder = tempfile::tempdir().unwrap().keep();
-            let addresses = launch(&folder, &[]);
-            (folder, addresses)
-        };
-        let (folder, (addresses, internal)) =
-            tokio::task::spawn_blocking(move || SHARED.get_or_init(make).clone()).await.unwrap();
-        Self { folder, addresses, internal, is_shared: true, _kept: None }
-    }
-
-    /// One of the test's own.
-    pub(crate) async fn own(arguments: &[&str]) -> Self {
-        let kept = tempfile::tempdir().unwrap();
-        let folder = kept.path().to_owned();
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let laid = folder.clone();
-        let addresses = tokio::task::spawn_blocking(move || {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            launch(&laid, &arguments)
-        });
-        let (addresses, internal) = addresses.await.unwrap();
-        Self { folder, addresses, internal, is_shared: false, _kept: Some(kept) }
-    }
-
-    /// One that tells its clients the address of a proxy before it.
-    pub(crate) async fn behind_proxy(arguments: &[&str]) -> (Self, Proxy) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let advertised = listener.local_addr().unwrap().to_string();
-        let all: Vec<&str> = ["--advertise", &advertised].into_iter().chain(arguments.iter().copied()).collect();
-        let server = Self::own(&all).await;
-        let proxy = Proxy::start(listener, server.host());
-        (server, proxy)
-    }
-
-    /// Where clients find it.
-    pub(crate) fn host(&self) -> String {
-        self.addresses.join(",")
-    }
-
-    /// Where nothing stands between: no proxy, no login, no TLS.
-    pub(crate) fn internal(&self) -> String {
-        self.internal.clone()
-    }
-
-    async fn command(&self, words: &[&str], input: String) -> String {
-        let folder = self.folder.to_str().unwrap().to_owned();
-        let mut all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        all.splice(1..1, ["--folder".to_owned(), folder]);
-        let run = move || broker(&all.iter().map(String::as_str).collect::<Vec<_>>(), &input);
-        tokio::task::spawn_blocking(run).await.unwrap()
-    }
-
-    async fn command_alone(&self, words: &[&str]) {
-        assert!(!self.is_shared, "this broker is not the test's own: Server::own");
-        self.command(words, String::new()).await;
-    }
-
-    /// As a crash would.
-    pub(crate) async fn kill(&self) {
-        self.command_alone(&["kill"]).await;
-    }
-
-    pub(crate) async fn kill_node(&self, number: usize) {
-        self.command_alone(&["kill", "--node", &number.to_string()]).await;
-    }
-
-    /// Starts what does not run, where it was.
-    pub(crate) async fn restart(&self) {
-        self.command_alone(&["start"]).await;
-    }
-
-    pub(crate) async fn freeze(&self, frozen: bool) {
-        self.command_alone(&[if frozen { "freeze" } else { "thaw" }]).await;
-    }
-
-    pub(crate) async fn freeze_node(&self, number: usize, frozen: bool) {
-        let verb = if frozen { "freeze" } else { "thaw" };
-        self.command_alone(&[verb, "--node", &number.to_string()]).await;
-    }
-
-    /// Makes a topic, through an independent client.
-    pub(crate) async fn prepare(&self, topic: &str) {
-        self.command(&["prepare", &real(topic)], String::new()).await;
-    }
-
-    /// All that a topic holds, partition by partition, as an independent client reads it.
-    pub(crate) async fn read(&self, topic: &str) -> Vec<Stored> {
-        let lines = self.command(&["read", &real(topic)], String::new()).await;
-        lines.lines().map(Stored::of).collect()
-    }
-
-    /// Writes messages through an independent client, laid out as Dapr's component does.
-    pub(crate) async fn write(&self, topic: &str, messages: &[Foreign<'_>]) {
-        let line = |(data, metadata): &Foreign<'_>| {
-            let metadata: serde_json::Map<String, Value> =
-                metadata.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
-            serde_json::json!({ "data": BASE64.encode(data), "metadata": metadata }).to_string()
-        };
-        let lines: Vec<String> = messages.iter().map(line).collect();
-        self.command(&["write", &real(topic)], lines.join("\n")).await;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if !self.is_shared {
-            // It would end with this process; the memory is needed before.
-            broker(&["kill", "--folder", self.folder.to_str().unwrap()], "");
-        }
-    }
-}
-
-fn launch(folder: &Path, arguments: &[&str]) -> (Vec<String>, String) {
-    python();
-    let owner = std::process::id().to_string();
-    let mut words = vec!["start", "--folder", folder.to_str().unwrap(), "--owner", &owner, "--throw-away"];
-    words.extend(arguments);
-    let told: Value = serde_json::from_str(&broker(&words, "")).unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    (told["addresses"].as_array().unwrap().iter().map(text).collect(), text(&told["internal"]))
-}
-
-/// A message as it stands in a topic. Its metadata are its headers, `__key`, `__partition` and `__offset`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Stored {
-    pub(crate) data: Vec<u8>,
-    pub(crate) metadata: Value,
-}
-
-impl Stored {
-    fn of(line: &str) -> Self {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        let data = BASE64.decode(line["data"].as_str().unwrap()).unwrap();
-        Self { data, metadata: line["metadata"].take() }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.data).unwrap()
     }
 }
 
@@ -359,9 +172,6 @@ impl Bus {
 pub(crate) fn message(topic: &str, data: &[u8]) -> Message {
     Message { topic: real(topic), key: None, data: data.to_vec(), metadata: Vec::new() }
 }
-
-/// A message as an independent client writes it: its bytes and its metadata.
-pub(crate) type Foreign<'a> = (&'a [u8], &'a [(&'a str, &'a str)]);
 
 /// The host's end of a subscription.
 pub(crate) struct Inbox {
@@ -494,87 +304,4 @@ pub(crate) fn metadata<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
 /// Where a delivery stands in its partition.
 pub(crate) fn offset(delivery: &Delivery) -> i64 {
     metadata(delivery, "__offset").parse().unwrap()
-}
-
-/// Stands between adapter and server.
-pub(crate) struct Proxy {
-    address: String,
-    connections: Rc<RefCell<Vec<JoinHandle<()>>>>,
-    refuses: Rc<Cell<bool>>,
-    mute: Rc<Cell<bool>>,
-    accepted: Rc<Cell<u32>>,
-    listener: JoinHandle<()>,
-}
-
-impl Proxy {
-    pub(crate) fn start(listener: tokio::net::TcpListener, server: String) -> Self {
-        let address = listener.local_addr().unwrap().to_string();
-        let connections: Rc<RefCell<Vec<JoinHandle<()>>>> = Rc::default();
-        let (refuses, mute) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
-        let accepted = Rc::new(Cell::new(0));
-        let (kept, refusing, muted, count) =
-            (Rc::clone(&connections), Rc::clone(&refuses), Rc::clone(&mute), Rc::clone(&accepted));
-        let listener = tokio::task::spawn_local(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                count.set(count.get() + 1);
-                if refusing.get() {
-                    continue;
-                }
-                let Ok(server) = tokio::net::TcpStream::connect(&server).await else { continue };
-                kept.borrow_mut().push(tokio::task::spawn_local(relay(client, server, Rc::clone(&muted))));
-            }
-        });
-        Self { address, connections, refuses, mute, accepted, listener }
-    }
-
-    pub(crate) fn host(&self) -> String {
-        self.address.clone()
-    }
-
-    /// How many connections there have been.
-    pub(crate) fn accepted(&self) -> u32 {
-        self.accepted.get()
-    }
-
-    /// Ends all connections.
-    pub(crate) fn cut(&self) {
-        self.connections.borrow_mut().drain(..).for_each(|connection| connection.abort());
-    }
-
-    /// Hangs up on whoever comes.
-    pub(crate) fn refuse(&self, refuse: bool) {
-        self.refuses.set(refuse);
-    }
-
-    /// Swallows what the server says.
-    pub(crate) fn mute(&self, mute: bool) {
-        self.mute.set(mute);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.listener.abort();
-        self.cut();
-    }
-}
-
-async fn relay(client: tokio::net::TcpStream, server: tokio::net::TcpStream, mute: Rc<Cell<bool>>) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let asking = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(|_| ()) };
-    let answering = async {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let count = from_server.read(&mut buffer).await?;
-            if count == 0 {
-                return Ok::<(), std::io::Error>(());
-            }
-            if !mute.get() {
-                to_client.write_all(&buffer[..count]).await?;
-            }
-        }
-    };
-    tokio::select! { ended = asking => ended.ok(), ended = answering => ended.ok() };
 }
