@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 use whimbrel_artifacts::Artifact;
 
-use crate::harness::{build_folder, run_within, whimbrel};
+use crate::harness::{build_folder, run_within, scale, whimbrel};
 
 /// How long the checks of one adapter may take on a machine that does other things at the same time, faults included.
 const JUDGE_MAX: Duration = Duration::from_secs(900);
@@ -74,7 +74,7 @@ impl Report {
 
 /// Judges an adapter in each of its cases.
 pub(super) fn judge(cases: &[Case]) -> Result<()> {
-    run_within(JUDGE_MAX * u32::try_from(cases.len())?, async |_| {
+    run_within(scale::scaled_time(JUDGE_MAX) * u32::try_from(cases.len())?, async |_| {
         for case in cases {
             let report = report(case).await.with_context(|| format!("{case:?}"))?;
             let complaints = report.complaints();
