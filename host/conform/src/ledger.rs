@@ -222,11 +222,6 @@ impl Ledger {
         self.count(|entry| entry.confirmed.is_some())
     }
 
-    /// Messages that were delivered at least once.
-    pub(crate) fn delivered_count(&self) -> u64 {
-        self.count(|entry| entry.deliveries > 0)
-    }
-
     /// Messages that were acknowledged.
     pub(crate) fn acked_count(&self) -> u64 {
         self.count(|entry| entry.acks > 0)

@@ -2,10 +2,12 @@
 //! broker or the network ends any of it.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
 use whimbrel_sdk::{Failure, log, timer};
 
@@ -122,7 +124,7 @@ fn hear(hub: &Weak<Hub>, sub: &Weak<Sub>, serial: u64, event: Event) {
 
 /// Looks after an attached subscription until it has to be attached again, and tells why.
 async fn hold(hub: &Hub, sub: &Sub, channel: &Channel) -> Failure {
-    let mut bound = timer::now();
+    let mut due = pin!(timer::sleep(BIND_EVERY));
     loop {
         if let Some(lost) = sub.lost.take() {
             return lost.failure(&what(sub));
@@ -141,12 +143,12 @@ async fn hold(hub: &Hub, sub: &Sub, channel: &Channel) -> Failure {
         if let Err(lost) = regulate(sub, channel).await {
             return lost.failure(&what(sub));
         }
-        let left = BIND_EVERY.saturating_sub(timer::now().saturating_duration_since(bound));
-        if timer::timeout(left, sub.wake.wait()).await.is_none() {
+        // One timer for all the times that it is woken meanwhile.
+        if let Either::Right(_) = select(pin!(sub.wake.wait()), &mut due).await {
             if let Err(lost) = sub.plan.bind(channel).await {
                 return unbound(hub, sub, &lost);
             }
-            bound = timer::now();
+            due.set(timer::sleep(BIND_EVERY));
         }
     }
 }

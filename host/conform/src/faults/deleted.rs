@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::load::{IN_FLIGHT_MIN, Load, RECOVER_WAIT};
+use super::load::{IN_FLIGHT_MIN, Load};
 use crate::check::{Check, Finding, Need, Tested, Wrong};
-use crate::rig::{Instance, Rig};
+use crate::rig::Rig;
 use crate::wait::until_within;
 
 /// Messages that are confirmed before it, and again after.
@@ -74,7 +74,7 @@ async fn survives(rig: &Rig, victim: Victim) -> Tested {
             load.flows(MESSAGES).await?;
             load.strikes(format!("the {} is deleted", victim.name())).await;
             victim.delete(&load).await?;
-            goes_on(&load, &instance, victim).await?;
+            load.recovers(&instance).await?;
             // Whoever reads the broker may have to begin anew.
             rig.control().prepare(&load.topic).await?;
             back = load.ledger.next();
@@ -92,19 +92,4 @@ async fn survives(rig: &Rig, victim: Victim) -> Tested {
     account.since(back).judge()?;
     told?;
     Ok(weak.map_or(Finding::Passed, Finding::Failed))
-}
-
-/// Returns when something that was published after the deletion is acknowledged.
-async fn goes_on(load: &Load<'_>, instance: &Instance, victim: Victim) -> Result<(), Wrong> {
-    let first = load.ledger.next();
-    let bound = RECOVER_WAIT + load.rig.lease();
-    let acked = until_within(bound, "", async || (load.ledger.acked_since(first) > 0).then_some(()));
-    acked.await.map_err(|_| {
-        Wrong::new(format!(
-            "{} s after the {} was deleted, nothing that was published since is acknowledged; the adapter's state is {:?}",
-            bound.as_secs(),
-            victim.name(),
-            instance.state(),
-        ))
-    })
 }
