@@ -98,22 +98,25 @@ impl Metrics {
     /// The counters of what one app publishes to one topic.
     pub(crate) fn egress(&self, app_id: &str, component: &str, topic: &str) -> Arc<Egress> {
         let found = |topic: &str| Some(Arc::clone(self.0.egress.load().get(app_id)?.get(component)?.get(topic)?));
-        found(topic).unwrap_or_else(|| self.add_egress(app_id, component, topic))
+        if let Some(egress) = found(topic) {
+            return egress;
+        }
+        let known: usize = self.0.egress.load().values().flat_map(HashMap::values).map(HashMap::len).sum();
+        if known < TOPICS_MAX {
+            return self.add_egress(app_id, component, topic);
+        }
+        found(OTHER_TOPICS).unwrap_or_else(|| self.add_egress(app_id, component, OTHER_TOPICS))
     }
 
     /// Two that come at once both add, and the counters behind both are the same.
     fn add_egress(&self, app_id: &str, component: &str, topic: &str) -> Arc<Egress> {
-        let known: usize = self.0.egress.load().values().flat_map(HashMap::values).map(HashMap::len).sum();
-        let topic = if known < TOPICS_MAX { topic } else { OTHER_TOPICS };
         let egress = Arc::new(Egress::new(self.clone(), app_id, component, topic));
-        if known < TOPICS_MAX {
-            self.0.egress.rcu(|map| {
-                let mut map = HashMap::clone(map);
-                let topics = map.entry(app_id.to_owned()).or_default().entry(component.to_owned()).or_default();
-                topics.insert(topic.to_owned(), Arc::clone(&egress));
-                map
-            });
-        }
+        self.0.egress.rcu(|map| {
+            let mut map = HashMap::clone(map);
+            let topics = map.entry(app_id.to_owned()).or_default().entry(component.to_owned()).or_default();
+            topics.insert(topic.to_owned(), Arc::clone(&egress));
+            map
+        });
         egress
     }
 }
