@@ -218,39 +218,39 @@ async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) ->
     let policy = topology.policies.outbound(&broker.declared.name);
     let mut attempts = Attempts::new(policy, &topology.environment.random);
     let mut stored: Vec<Stored> = messages.iter().map(|message| fits(broker, message)).collect();
-    let mut due: Vec<(usize, Message)> =
-        messages.into_iter().enumerate().filter(|(place, _)| stored[*place].is_ok()).collect();
+    let mut places: Vec<usize> = (0..stored.len()).filter(|place| stored[*place].is_ok()).collect();
+    let mut due = messages;
+    if places.len() < due.len() {
+        let mut fitting = stored.iter().map(Result::is_ok);
+        due.retain(|_| fitting.next().unwrap_or_default());
+    }
     while !due.is_empty() {
         // Only an attempt that another may follow needs copies.
-        let kept = if attempts.is_last() { Vec::new() } else { due.clone() };
-        for (place, _) in &due {
+        let mut kept = if attempts.is_last() { Vec::new() } else { due.clone() };
+        for place in &places {
             events::publishing(broker, topic, ids[*place]);
         }
-        let (places, messages): (Vec<usize>, Vec<Message>) = due.into_iter().unzip();
-        let answers = guarded(broker, messages, policy).await;
-        for (place, answer) in places.into_iter().zip(answers) {
-            stored[place] = answer;
+        for (place, answer) in places.iter().zip(guarded(broker, due, policy).await) {
+            stored[*place] = answer;
         }
-        let mut asked = Duration::ZERO;
-        due = kept;
-        due.retain(|(place, _)| {
+        let asked = |place: &usize| {
             let error = stored[*place].as_ref().err();
             let error = error.filter(|error| attempts.retries(Code::of_publish(error, family)));
-            let wait = error.and_then(worth_a_retry);
-            asked = asked.max(wait.unwrap_or_default());
-            wait.is_some()
-        });
-        if due.is_empty() {
-            break;
-        }
+            error.and_then(worth_a_retry)
+        };
+        let Some(least) = places.iter().filter_map(asked).max() else { break };
+        let mut again = places.iter().map(|place| asked(place).is_some());
+        kept.retain(|_| again.next().unwrap_or_default());
+        places.retain(|place| asked(place).is_some());
         let Some(wait) = attempts.advance() else { break };
-        let wait = wait.max(asked);
-        for (place, _) in &due {
+        let wait = wait.max(least);
+        for place in &places {
             if let Err(error) = &stored[*place] {
                 events::publish_retried(broker, topic, ids[*place], error, wait);
             }
         }
         tokio::time::sleep(wait).await;
+        due = kept;
     }
     stored
 }
@@ -271,21 +271,24 @@ async fn guarded(broker: &Broker, messages: Vec<Message>, policy: &Policy) -> Ve
 /// Hands messages to the broker, in as few calls as it allows. One answer for each, in order.
 async fn attempt(broker: &Broker, messages: Vec<Message>, timeout: Option<Duration>) -> Vec<Stored> {
     let deadline = Instant::now() + timeout.unwrap_or(PUBLISH_DEADLINE);
-    let call = async |batch: Vec<Message>| {
-        let count = batch.len();
-        let mut answers = broker.publish(batch, deadline).await;
-        if answers.iter().all(Result::is_ok) && answers.len() == count {
-            step("publish.confirmed");
-        }
-        // A worker that answers for fewer messages than it was given has not confirmed them.
-        answers.resize_with(count, || Err(BrokerError::Unknown("the adapter gave no result".to_owned())));
-        answers
-    };
-    let mut batches = batches(broker, messages);
-    match batches.pop() {
-        Some(only) if batches.is_empty() => call(only).await,
-        last => stream::iter(batches.into_iter().chain(last)).map(call).buffered(BATCHES_AT_ONCE).concat().await,
+    if messages.len() == 1 {
+        return call(broker, messages, deadline).await;
     }
+    let calls = stream::iter(batches(broker, messages)).map(|batch| call(broker, batch, deadline));
+    // Boxed: a message that comes alone needs no room for all of these.
+    Box::pin(calls.buffered(BATCHES_AT_ONCE).concat()).await
+}
+
+/// Hands over what goes into one call.
+async fn call(broker: &Broker, batch: Vec<Message>, deadline: Instant) -> Vec<Stored> {
+    let count = batch.len();
+    let mut answers = broker.publish(batch, deadline).await;
+    if answers.iter().all(Result::is_ok) && answers.len() == count {
+        step("publish.confirmed");
+    }
+    // A worker that answers for fewer messages than it was given has not confirmed them.
+    answers.resize_with(count, || Err(BrokerError::Unknown("the adapter gave no result".to_owned())));
+    answers
 }
 
 /// Messages in lists that the broker takes in one call.
