@@ -127,29 +127,38 @@ fn refused_fetches_cost_no_message() {
     });
 }
 
+/// Messages flow while something goes wrong, until all are done with.
+async fn under_load(trouble: impl AsyncFnOnce(&Server, &Load, &Log)) -> (Server, Load, Log) {
+    let server = mock("3").await;
+    let bus = Bus::open(&server.host(), "i", &[]).await;
+    server.prepare("orders").await;
+    let (log, load) = (Log::default(), Load::default());
+    let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
+    let troubling = async {
+        trouble(&server, &load, &log).await;
+        load.end();
+    };
+    tokio::join!(load.run(&bus, "orders"), troubling);
+    until("all is done", || numbers(&log) == load.numbers()).await;
+    worker.leave().await;
+    assert_eq!(oracle::lag(&server, "orders", "app"), 0);
+    (server, load, log)
+}
+
 /// Leaders change while messages are published and read.
 #[test]
 fn partitions_that_move_under_load() {
     run(async {
-        let server = mock("3").await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
-        server.prepare("orders").await;
-        let (log, load) = (Log::default(), Load::default());
-        let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
-        let moving = async {
+        let moving = async |server: &Server, load: &Load, _: &Log| {
             for round in 0..12 {
                 let (partition, node) = ((round % 3).to_string(), NODES[(round + round / 3) % 3]);
                 server.tell(&["leader", &real("orders"), &partition, node]).await;
                 load.goes_on(30).await;
             }
-            load.end();
         };
-        tokio::join!(load.run(&bus, "orders"), moving);
+        let (server, load, log) = under_load(moving).await;
         assert_eq!(ledger(&server.read("orders").await), (load.numbers(), 0, true));
-        until("all is done", || numbers(&log) == load.numbers()).await;
         assert_eq!(duplicates(&log), 0);
-        worker.leave().await;
-        assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     });
 }
 
@@ -157,12 +166,7 @@ fn partitions_that_move_under_load() {
 #[test]
 fn brokers_that_go_and_come_back_under_load() {
     run(async {
-        let server = mock("3").await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
-        server.prepare("orders").await;
-        let (log, load) = (Log::default(), Load::default());
-        let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
-        let breaking = async {
+        let breaking = async |server: &Server, load: &Load, _: &Log| {
             for node in NODES.iter().chain(&NODES) {
                 load.goes_on(30).await;
                 server.tell(&["down", node]).await;
@@ -170,14 +174,10 @@ fn brokers_that_go_and_come_back_under_load() {
                 server.tell(&["up", node]).await;
             }
             load.goes_on(30).await;
-            load.end();
         };
-        tokio::join!(load.run(&bus, "orders"), breaking);
+        let (server, load, _) = under_load(breaking).await;
         let (stored, _, _) = ledger(&server.read("orders").await);
         assert_eq!(stored, load.numbers());
-        until("all is done", || numbers(&log) == load.numbers()).await;
-        worker.leave().await;
-        assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     });
 }
 
@@ -185,25 +185,16 @@ fn brokers_that_go_and_come_back_under_load() {
 #[test]
 fn a_coordinator_that_moves() {
     run(async {
-        let server = mock("3").await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
-        server.prepare("orders").await;
-        let (log, load) = (Log::default(), Load::default());
-        let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
-        let moving = async {
+        let moving = async |server: &Server, load: &Load, log: &Log| {
             for round in 0..6 {
                 server.tell(&["coordinator", &real("app"), NODES[round % 3]]).await;
                 load.goes_on(50).await;
                 let so_far = load.numbers();
-                until("all so far is done", || numbers(&log).is_superset(&so_far)).await;
+                until("all so far is done", || numbers(log).is_superset(&so_far)).await;
             }
-            load.end();
         };
-        tokio::join!(load.run(&bus, "orders"), moving);
-        until("all is done", || numbers(&log) == load.numbers()).await;
+        let (_, _, log) = under_load(moving).await;
         assert_eq!(duplicates(&log), 0);
-        worker.leave().await;
-        assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     });
 }
 
