@@ -18,6 +18,9 @@ const BODY_BYTES_MAX_DEFAULT: u64 = 4 * 1024 * 1024;
 /// The largest block of request headers unless something else is set, bytes (pubsub-behaviour 1.6).
 pub const HEAD_BYTES_MAX_DEFAULT: u64 = 4 * 1024;
 
+/// Connections served at the same time unless something else is set.
+const CONNECTIONS_MAX_DEFAULT: usize = 4096;
+
 /// What stands behind the HTTP API, in single-app mode: whoever reaches it, with the token if one is set, is the one app.
 #[derive(Debug)]
 pub struct Doors {
@@ -31,6 +34,8 @@ pub struct Doors {
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
     pub head_bytes_max: u64,
+    /// Connections served at the same time. For one more a silent one has to go; while all are busy it waits.
+    pub connections_max: usize,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
     /// What is ready.
@@ -59,6 +64,7 @@ impl Doors {
             api_token: None,
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
             origins: None,
             health,
             app: None,

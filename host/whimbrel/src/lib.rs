@@ -4,6 +4,7 @@ pub mod args;
 mod brokers;
 mod catalog;
 mod conform;
+mod descriptors;
 mod error;
 mod handlers;
 mod metrics;

@@ -20,7 +20,7 @@ use crate::args::RunArguments;
 use crate::brokers::{self, Brokers, PlanError};
 use crate::error::Exit;
 use crate::plugins::Search;
-use crate::{handlers, metrics, reload, stop, subscriptions};
+use crate::{descriptors, handlers, metrics, reload, stop, subscriptions};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -251,6 +251,9 @@ fn doors(
     doors.body_bytes_max = arguments.body_bytes_max();
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
+    // The other half is for brokers, apps and files.
+    let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
+    doors.connections_max = doors.connections_max.min(sockets.max(1));
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.resiliencies.clone_from(&snapshot.resiliencies);
     Arc::new(doors)
