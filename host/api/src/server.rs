@@ -148,8 +148,8 @@ async fn connection(
         () = pulse.asked_to_leave() => {
             tracing::debug!("a silent connection is closed, for its place is needed");
             exchange.as_mut().graceful_shutdown();
-            // A request that came at the same moment is still answered.
-            if timeout(LEAVE_WAIT, exchange.as_mut()).await.is_err() && pulse.busy() {
+            // A request that came at the same moment is still answered, but to one that never made any.
+            if pulse.known() && timeout(LEAVE_WAIT, exchange.as_mut()).await.is_err() && pulse.busy() {
                 timeout(DRAIN_WAIT, exchange).await.ok();
             }
         }

@@ -64,9 +64,12 @@ impl Crowd {
     fn send_one_away(&self) {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.come.load(Ordering::Relaxed);
-        let silent = there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy() && !one.leaving());
+        let silent: Vec<_> = there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy()).collect();
+        if silent.iter().any(|one| one.leaves.load(Ordering::Relaxed)) {
+            return;
+        }
         let silence = |one: &Arc<Pulse>| (!one.known(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
-        if let Some(one) = silent.max_by_key(silence) {
+        if let Some(one) = silent.into_iter().max_by_key(silence) {
             one.leaves.store(true, Ordering::Relaxed);
             one.leave.notify_one();
         }
@@ -109,12 +112,9 @@ impl Pulse {
         self.leave.notified().await;
     }
 
-    fn known(&self) -> bool {
+    /// It has made a request.
+    pub(super) fn known(&self) -> bool {
         self.begun.load(Ordering::Relaxed) > 0
-    }
-
-    fn leaving(&self) -> bool {
-        self.leaves.load(Ordering::Relaxed)
     }
 
     /// A request is in progress.
