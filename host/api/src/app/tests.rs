@@ -122,8 +122,8 @@ fn gate() -> Gate {
 }
 
 fn run(connection: AppConnection) -> (Handler, JoinHandle<()>) {
-    let (handler, queue): (Handler, mpsc::Receiver<HandlerJob>) = Handler::new();
-    (handler, tokio::spawn(App::new(connection).run(queue)))
+    let (handler, queue, batches) = Handler::with_batches();
+    (handler, tokio::spawn(App::new(connection).run(queue, batches)))
 }
 
 async fn deliver(handler: &Handler, path: &str) -> Result<Outcome, HandlerError> {
