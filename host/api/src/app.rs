@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use whimbrel_pubsub::{BatchEntry, BatchJob, HandlerError, HandlerJob, Outcome};
+use whimbrel_pubsub::{BatchJob, HandlerError, HandlerJob, Outcome};
 use whimbrel_resources::Text;
 
 use crate::http::trace_header;

@@ -85,7 +85,7 @@ struct Course<'a> {
     attempt: u32,
     /// The event, once it is read.
     event: Option<Arc<Event>>,
-    _under_way: InFlight<'a>,
+    under_way: InFlight<'a>,
 }
 
 /// An attempt that brought nothing.
@@ -157,12 +157,12 @@ impl Context {
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        Course { delivery, metadata, number, attempt, event: None, _under_way: under_way }
+        Course { delivery, metadata, number, attempt, event: None, under_way }
     }
 
     /// Its end, whatever was decided.
     async fn end(&self, topology: &Topology, course: Course<'_>, disposition: Disposition) {
-        let Course { mut delivery, metadata, number, attempt, event, _under_way } = course;
+        let Course { mut delivery, metadata, number, attempt, event, under_way: _under_way } = course;
         if let Disposition::DeadLetter(_) = disposition {
             delivery.message.metadata = Arc::unwrap_or_clone(metadata);
         }
