@@ -38,7 +38,7 @@ pub use delivery::{Delivery, Disposition, Reason};
 pub use environment::{Clock, Environment, Random};
 pub use error::{BrokerError, HandlerError, PublishError, SettleError};
 pub use event::Event;
-pub use handler::{DeliveryInfo, Handler, HandlerJob, Outcome};
+pub use handler::{BatchEntry, BatchInfo, BatchJob, DeliveryInfo, Handler, HandlerJob, Outcome, Outcomes};
 pub use metrics::{Ingress, Metrics};
 pub use publish::{check, publish, publish_bulk};
 pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest, Trace};

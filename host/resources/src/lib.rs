@@ -31,7 +31,7 @@ pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
+    Backoff, Bulk, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
     HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
 pub use surroundings::Surroundings;

@@ -127,8 +127,8 @@ async fn host(
         let declared = app_subscriptions(arguments, snapshot, app.as_ref(), &stopping).await;
         doors.subscriptions.store(Arc::new(shown(snapshot, &declared)));
         if let Some(app) = app {
-            let (handler, queue) = Handler::new();
-            drop(tasks.spawn(app.run(queue)));
+            let (handler, queue, batches) = Handler::with_batches();
+            drop(tasks.spawn(app.run(queue, batches)));
             let subscriptions = subscriptions::for_app(&declared, &topology.load(), &caller, &handler);
             waiting.extend(subscriptions::start(subscriptions, &topology, &tasks, &stopping));
         }

@@ -376,6 +376,7 @@ async fn metadata_shows_what_runs() {
         default_route: Some("/in".into()),
         dead_letter_topic: None,
         metadata: Vec::new(),
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Declarative,
     };

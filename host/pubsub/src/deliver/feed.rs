@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::batch::{Gathering, due};
 use crate::broker::{Arrived, Feed, FeedJob};
 use crate::delivery::{Delivery, Disposition};
 use crate::error::BrokerError;
@@ -49,6 +50,16 @@ const SILENCE: Duration = Duration::from_millis(20);
 pub(super) struct Served {
     feed: Feed,
     admission: Admission,
+    /// Where deliveries go several at a time: those that have begun to wait for one another.
+    gathering: Option<Gathering>,
+}
+
+/// What is carried at a time.
+pub(super) enum Load {
+    /// A delivery.
+    One(Delivery),
+    /// Several, each to its own end.
+    Batch(Vec<Delivery>),
 }
 
 /// Why a feed is served no more.
@@ -74,7 +85,7 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     ready: oneshot::Sender<()>,
-    carry: impl Fn(&'a Context, Delivery) -> F,
+    carry: impl Fn(&'a Context, Load) -> F,
 ) -> Option<Served> {
     let mut ready = Some(ready);
     let mut waits = Doubling::new(SUBSCRIBE_WAIT_MIN, SUBSCRIBE_WAIT_MAX);
@@ -143,16 +154,21 @@ async fn serve<'a, F: Future<Output = ()>>(
     running: &mut FuturesUnordered<F>,
     feed: Feed,
     waits: &mut Doubling,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) -> Over {
     let leave = feed.leave.clone();
-    let mut served = Served { feed, admission: Admission::new(context.concurrency, context.keys.clone()) };
+    let admission = Admission::new(context.concurrency, context.keys.clone(), context.places.clone());
+    let mut served = Served { feed, admission, gathering: Gathering::of(context) };
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
         served.begin(context, running, carry);
+        let gathering = served.gathering.as_ref();
         tokio::select! {
             biased;
-            () = &mut stopped => return Over::Stopped(served),
+            () = &mut stopped => {
+                served.hurry(context, running, carry);
+                return Over::Stopped(served);
+            }
             () = leave.cancelled() => return move_on(context, running, served, carry).await,
             Some(()) = running.next(), if !running.is_empty() => {}
             batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
@@ -162,13 +178,18 @@ async fn serve<'a, F: Future<Output = ()>>(
                 }
                 None => break,
             },
+            () = due(gathering) => {}
+            // A batch frees its places one by one.
+            () = context.places.freed(), if gathering.is_some() => {}
         }
     }
     // What runs goes on: it may finish, and what cannot be settled any more comes again. What waits would be twice as
     // late.
-    hold(context, &served.feed.jobs, served.admission.rest()).await;
+    let Served { mut feed, mut admission, gathering } = served;
+    hold(context, gathering.into_iter().flat_map(Gathering::rest)).await;
+    hold(context, unbegun(&feed.jobs, admission.rest())).await;
     let lost = || BrokerError::Transient("the adapter was lost".to_owned());
-    Over::Lost(served.feed.ended.try_recv().unwrap_or_else(|_| lost()))
+    Over::Lost(feed.ended.try_recv().unwrap_or_else(|_| lost()))
 }
 
 impl Served {
@@ -177,12 +198,30 @@ impl Served {
         &mut self,
         context: &'a Context,
         running: &mut FuturesUnordered<F>,
-        carry: &impl Fn(&'a Context, Delivery) -> F,
+        carry: &impl Fn(&'a Context, Load) -> F,
     ) {
-        while let Some((arrived, turn)) = self.admission.admit(running.len()) {
-            let Feed { jobs, leave, .. } = &self.feed;
-            running.push(carry(context, Delivery::new(arrived, jobs.clone(), leave.clone()).in_turn(turn)));
+        let Self { feed: Feed { jobs, leave, .. }, admission, gathering } = self;
+        while let Some((arrived, place)) = admission.admit() {
+            let delivery = Delivery::new(arrived, jobs.clone(), leave.clone()).in_place(place);
+            let load = match gathering {
+                None => Some(Load::One(delivery)),
+                Some(gathering) => gathering.add(delivery).map(Load::Batch),
+            };
+            running.extend(load.map(|load| carry(context, load)));
         }
+        let batch = gathering.as_mut().and_then(Gathering::take_due);
+        running.extend(batch.map(|batch| carry(context, Load::Batch(batch))));
+    }
+
+    /// Begins at once what waits for a batch to fill, from now on.
+    fn hurry<'a, F: Future<Output = ()>>(
+        &mut self,
+        context: &'a Context,
+        running: &mut FuturesUnordered<F>,
+        carry: &impl Fn(&'a Context, Load) -> F,
+    ) {
+        let batch = self.gathering.as_mut().and_then(Gathering::hurry);
+        running.extend(batch.map(|batch| carry(context, Load::Batch(batch))));
     }
 }
 
@@ -192,10 +231,11 @@ async fn move_on<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     mut served: Served,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) -> Over {
     let jobs = served.feed.jobs.clone();
     served.admission.leave();
+    served.hurry(context, running, carry);
     let mut stopped = pin!(context.stopping.stop.cancelled());
     let emptied = timeout(LEAVE_WAIT, empty(context, running, &mut served, carry));
     tokio::select! {
@@ -205,7 +245,7 @@ async fn move_on<'a, F: Future<Output = ()>>(
         _ = emptied => {}
     }
     events::feed_left(&context.subscription, running.len());
-    hold(context, &jobs, served.admission.rest()).await;
+    hold(context, unbegun(&jobs, served.admission.rest())).await;
     let stopping = meanwhile(running, ask(&jobs, FeedJob::Stop, STOP_WAIT));
     holding(context, &jobs, &mut served.feed.deliveries, stopping).await;
     Over::Left
@@ -216,7 +256,7 @@ async fn empty<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     served: &mut Served,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) {
     let jobs = served.feed.jobs.clone();
     let mut pausing = pin!(ask(&jobs, FeedJob::Pause, PAUSE_WAIT));
@@ -232,6 +272,7 @@ async fn empty<'a, F: Future<Output = ()>>(
                 // Its instance is gone: what runs goes on, as it does when a feed is lost.
                 None => return,
             },
+            () = context.places.freed(), if served.gathering.is_some() => {}
             () = tokio::time::sleep(SILENCE), if paused && running.is_empty() => return,
         }
     }
@@ -243,9 +284,9 @@ pub(super) async fn drain<F: Future<Output = ()>>(
     running: &mut FuturesUnordered<F>,
     served: Option<Served>,
 ) {
-    let Some(Served { feed, mut admission }) = served else { return finish(context, running).await };
+    let Some(Served { feed, mut admission, .. }) = served else { return finish(context, running).await };
     let Feed { mut deliveries, jobs, .. } = feed;
-    hold(context, &jobs, admission.rest()).await;
+    hold(context, unbegun(&jobs, admission.rest())).await;
     let draining = async {
         meanwhile(running, ask(&jobs, FeedJob::Pause, PAUSE_WAIT)).await;
         finish(context, running).await;
@@ -262,12 +303,16 @@ async fn finish<F: Future<Output = ()>>(context: &Context, running: &mut Futures
     }
 }
 
-async fn all<F: Future<Output = ()>>(running: &mut FuturesUnordered<F>) {
+/// Waits until nothing runs.
+pub(super) async fn all<F: Future<Output = ()>>(running: &mut FuturesUnordered<F>) {
     while running.next().await.is_some() {}
 }
 
 /// Waits for a future while what runs goes on.
-async fn meanwhile<T, F: Future<Output = ()>>(running: &mut FuturesUnordered<F>, future: impl Future<Output = T>) -> T {
+pub(super) async fn meanwhile<T, F: Future<Output = ()>>(
+    running: &mut FuturesUnordered<F>,
+    future: impl Future<Output = T>,
+) -> T {
     let mut future = pin!(future);
     loop {
         tokio::select! {
@@ -290,15 +335,20 @@ async fn holding<T>(
         tokio::select! {
             biased;
             done = &mut future => return done,
-            Some(batch) = deliveries.recv() => hold(context, jobs, batch.into_iter()).await,
+            Some(batch) = deliveries.recv() => hold(context, unbegun(jobs, batch.into_iter())).await,
         }
     }
 }
 
+/// Deliveries that nobody is going to begin.
+fn unbegun(jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>) -> impl Iterator<Item = Delivery> {
+    arrived.map(|arrived| Delivery::new(arrived, jobs.clone(), CancellationToken::new()))
+}
+
 /// Leaves with the broker what was not begun.
-async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>) {
+async fn hold(context: &Context, deliveries: impl Iterator<Item = Delivery>) {
     let topology = context.topology.load_full();
-    for arrived in arrived {
+    for delivery in deliveries {
         let exit = Exit {
             topology: &topology,
             subscription: &context.subscription,
@@ -308,7 +358,7 @@ async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Ite
             attempt: 0,
             stopping: &context.stopping,
         };
-        settle(exit, Delivery::new(arrived, jobs.clone(), CancellationToken::new()), Disposition::Hold).await;
+        settle(exit, delivery, Disposition::Hold).await;
     }
 }
 

@@ -76,6 +76,8 @@ fn subscription(item: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Op
         default_route: Some(String::new()),
         dead_letter_topic: item.filled("deadLetterTopic", problems).map(str::to_owned),
         metadata: item.pairs("metadata", problems),
+        // A component takes one event at a time.
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Handler,
     })
