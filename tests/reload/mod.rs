@@ -6,4 +6,5 @@ mod files;
 mod kinds;
 mod load;
 mod memory;
+mod resources;
 mod search;

@@ -5,6 +5,7 @@
 //! the same order of events for the same seed.
 
 mod feed;
+mod live;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +27,13 @@ use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
 use crate::metrics::{Ingress, Status};
 use crate::policy::{Attempts, Code, Guard, Refused};
-use crate::route::Routes;
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
+
+pub use live::Live;
+use live::Rules;
 
 /// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
@@ -38,12 +41,12 @@ use crate::{envelope, events, scope};
 /// Stopping gives nothing back with a penalty: no more is fetched, what is in flight finishes and its acknowledgement
 /// still goes, everything else stays with the broker.
 pub async fn deliver(
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
-    let context = Context::new(subscription, topology, stop);
+    let context = Context::new(live, topology, stop);
     let mut running = FuturesUnordered::new();
     let last = feed::serve_all(&context, &mut running, ready, Context::carry).await;
     feed::drain(&context, &mut running, last).await;
@@ -51,7 +54,7 @@ pub async fn deliver(
 
 /// What all deliveries of a subscription share.
 struct Context {
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
     concurrency: Concurrency,
@@ -60,10 +63,8 @@ struct Context {
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
-    routes: Routes,
     raw: Result<bool, String>,
     pubsub: Arc<str>,
-    dead_letter_topic: Option<Arc<str>>,
 }
 
 /// What is known about a delivery on its way.
@@ -74,14 +75,16 @@ struct Course {
     attempt: u32,
     /// The event, once it is read.
     event: Option<Arc<Event>>,
+    /// Those of the moment it began.
+    rules: Arc<Rules>,
 }
 
 impl Context {
-    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
-        let declared = &subscription.declared;
-        let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+    fn new(live: Arc<Live>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
+        let rules = live.rules();
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         let metrics = &topology.load().environment.metrics;
-        let counts = metrics.ingress(&subscription.caller.app_id, &declared.pubsub, &declared.topic);
+        let counts = metrics.ingress(&caller.app_id, &declared.pubsub, &declared.topic);
         Self {
             topology,
             counts,
@@ -90,11 +93,9 @@ impl Context {
             keys: Keys::default(),
             ledger: Ledger::default(),
             courses: AtomicU64::new(0),
-            routes: Routes::new(declared),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
-            dead_letter_topic,
-            subscription,
+            live,
         }
     }
 
@@ -102,15 +103,15 @@ impl Context {
     async fn carry(&self, mut delivery: Delivery) {
         step("deliver.arrived");
         let _under_way = self.counts.begin();
-        let topology = self.topology.load_full();
-        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        let (topology, rules) = (self.topology.load_full(), self.live.rules());
+        let broker = topology.broker(&self.pubsub, &rules.subscription.caller);
         if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
             delivery.message.topic = plain;
         }
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        let mut course = Course { number, attempt, event: None };
+        let mut course = Course { number, attempt, event: None, rules };
         let disposition = tokio::select! {
             biased;
             disposition = self.decide_in_turn(&topology, &delivery, &metadata, &mut course) => disposition,
@@ -121,9 +122,9 @@ impl Context {
         }
         let exit = Exit {
             topology: &topology,
-            subscription: &self.subscription,
+            subscription: &course.rules.subscription,
             counts: &self.counts,
-            dead_letter_topic: self.dead_letter_topic.as_ref(),
+            dead_letter_topic: course.rules.dead_letter_topic.as_ref(),
             event_id: course.event.as_deref().map(Event::id).unwrap_or_default(),
             attempt: course.attempt,
             stopping: &self.stopping,
@@ -152,7 +153,7 @@ impl Context {
                 return disposition;
             }
             let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
-            let about = self.about(delivery, event_id, course.attempt);
+            let about = self.about(delivery, event_id, course);
             events::attempt_failed(about, &reason.to_string(), *wait);
             if !self.wait_for_next(delivery, course, *wait).await {
                 return Disposition::Hold;
@@ -181,7 +182,8 @@ impl Context {
         metadata: &Arc<Metadata>,
         course: &mut Course,
     ) -> Disposition {
-        let Subscription { declared, caller, .. } = &*self.subscription;
+        let rules = Arc::clone(&course.rules);
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         // Gone with a reload: whoever is to decide, it is not this snapshot.
         let Some(broker) = topology.broker(&declared.pubsub, caller) else { return Disposition::Hold };
         let (scopes, actual) = (&broker.declared.topic_scopes, &*delivery.message.topic);
@@ -198,7 +200,7 @@ impl Context {
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
             return self.give_up(Reason::Expired, course);
         }
-        let path = match self.routes.select(&event) {
+        let path = match rules.routes.select(&event) {
             Ok(Some(path)) => path,
             Ok(None) => return self.give_up(Reason::Unrouted, course),
             Err(what) => return self.give_up(Reason::Unruled(what), course),
@@ -223,9 +225,11 @@ impl Context {
         mut info: DeliveryInfo,
         course: &mut Course,
     ) -> Disposition {
-        let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
+        let policy = topology.policies.inbound(&self.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
-        let guard = topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy));
+        let rules = Arc::clone(&course.rules);
+        let handler = &rules.subscription.handler;
+        let guard = topology.brokers.get(&*self.pubsub).and_then(|broker| broker.guard(policy));
         loop {
             let pass = match guard.map(Guard::enter).transpose() {
                 Ok(pass) => pass,
@@ -234,7 +238,7 @@ impl Context {
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
             let begun = Instant::now();
-            let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
+            let attempt = handler.deliver(Arc::clone(event), info.clone());
             let result = match policy.timeout {
                 None => attempt.await,
                 Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
@@ -258,7 +262,7 @@ impl Context {
             }
             let wait = if attempts.retries(code) { attempts.advance() } else { None };
             let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure), course) };
-            events::attempt_failed(self.about(delivery, event.id(), course.attempt), &failure, wait);
+            events::attempt_failed(self.about(delivery, event.id(), course), &failure, wait);
             if !self.wait_for_next(delivery, course, wait).await {
                 return Disposition::Hold;
             }
@@ -297,7 +301,7 @@ impl Context {
         match reason {
             Reason::Forbidden => Disposition::Drop(reason),
             Reason::HandlerGone | Reason::BreakerOpen => Disposition::RetryAfter(retry_wait(course.attempt), reason),
-            _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
+            _ if course.rules.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
@@ -305,10 +309,15 @@ impl Context {
         }
     }
 
-    fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, attempt: u32) -> About<'a> {
+    fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, course: &'a Course) -> About<'a> {
         let Delivery { id, message, .. } = delivery;
-        let (subscription, counts) = (&*self.subscription, &*self.counts);
-        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt }
+        let (subscription, counts) = (&*course.rules.subscription, &*self.counts);
+        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt: course.attempt }
+    }
+
+    /// As it is now. Nobody may keep it: its handler ends with its last handle.
+    fn subscription(&self) -> Arc<Subscription> {
+        Arc::clone(&self.live.rules().subscription)
     }
 }
 
