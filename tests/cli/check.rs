@@ -1,6 +1,6 @@
 //! `whimbrel check`: what it finds, in which words, and how it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,7 +17,7 @@ fn folder(test: &Test, files: &[&str]) -> Result<PathBuf> {
 }
 
 /// What it prints of a folder, once it has ended with this code.
-fn check(folder: &PathBuf, options: &[&str], code: i32) -> Result<String> {
+fn check(folder: &Path, options: &[&str], code: i32) -> Result<String> {
     let output = ask(&[&["check", text(folder)?], options].concat())?;
     let printed = String::from_utf8(output.stdout)?;
     ensure!(output.status.code() == Some(code), "{options:?}: {:?}\n{printed}", output.status);

@@ -1,9 +1,7 @@
 //! Resources that come, change and go while the host runs: what is declared now is what runs, what is the same is not
 //! touched, and what is wrong changes nothing.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -12,11 +10,8 @@ use serde_json::Value;
 use super::files::{said, says};
 use crate::harness::app::{App, Reply};
 use crate::harness::host::{Host, HostPlan};
-use crate::harness::ledger::{Ledger, Rules, Says, Subscriber};
-use crate::harness::load::publish_all;
 use crate::harness::redis::Redis;
-use crate::harness::scale::scaled;
-use crate::harness::{Test, http, plugin, resource, run, run_within, until, until_within};
+use crate::harness::{Test, http, plugin, resource, run};
 
 /// What the host says when it has taken what is declared now.
 const TAKEN: &str = "resources loaded again";
@@ -28,8 +23,8 @@ const REFUSED: &str = "what runs stays as it is, all of it";
 const SUBSCRIBED: &str = " subscribed ";
 
 /// A host, its app and its folder of resources.
-struct Scene {
-    host: Host,
+pub(super) struct Scene {
+    pub(super) host: Host,
     app: App,
     plan: HostPlan,
     taken: usize,
@@ -41,7 +36,12 @@ impl Scene {
         Self::with(test, app, resources, |plan| plan).await
     }
 
-    async fn with(test: &Test, app: App, resources: &[&str], more: impl FnOnce(HostPlan) -> HostPlan) -> Result<Self> {
+    pub(super) async fn with(
+        test: &Test,
+        app: App,
+        resources: &[&str],
+        more: impl FnOnce(HostPlan) -> HostPlan,
+    ) -> Result<Self> {
         let mut plan = test.host("shop")?;
         for yaml in resources {
             plan = plan.resource(yaml)?;
@@ -52,19 +52,29 @@ impl Scene {
     }
 
     /// Puts a file in place as editors and package managers do, beside and then renamed, and waits until it is taken.
-    async fn put(&mut self, name: &str, yaml: &str) -> Result<()> {
+    pub(super) async fn put(&mut self, name: &str, yaml: &str) -> Result<()> {
         self.drop_in(name, yaml)?;
         self.taken().await
     }
 
-    fn drop_in(&self, name: &str, yaml: &str) -> Result<()> {
+    pub(super) fn drop_in(&self, name: &str, yaml: &str) -> Result<()> {
         let beside = self.plan.file(".new", yaml)?;
         Ok(std::fs::rename(&beside, beside.with_file_name(name))?)
     }
 
-    async fn remove(&mut self, name: &str) -> Result<()> {
-        std::fs::remove_file(self.plan.file(".any", "")?.with_file_name(name))?;
+    /// Where a resource file is.
+    pub(super) fn file(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.plan.file(".any", "")?.with_file_name(name))
+    }
+
+    pub(super) async fn remove(&mut self, name: &str) -> Result<()> {
+        std::fs::remove_file(self.file(name)?)?;
         self.taken().await
+    }
+
+    /// Waits until what was refused is gone, so often.
+    pub(super) async fn back(&self, times: usize) -> Result<()> {
+        says(&self.host, "nothing has changed", times).await
     }
 
     async fn taken(&mut self) -> Result<()> {
@@ -72,7 +82,7 @@ impl Scene {
         says(&self.host, TAKEN, self.taken).await
     }
 
-    async fn refused(&self, times: usize, why: &str) -> Result<()> {
+    pub(super) async fn refused(&self, times: usize, why: &str) -> Result<()> {
         says(&self.host, REFUSED, times).await?;
         ensure!(self.host.log()?.contains(why), "{why:?} is not in\n{}", self.host.log()?);
         Ok(())
@@ -93,7 +103,7 @@ impl Scene {
     }
 
     /// The topics in the metadata API, in its order.
-    async fn topics(&self) -> Result<Vec<String>> {
+    pub(super) async fn topics(&self) -> Result<Vec<String>> {
         let metadata = self.metadata().await?;
         let topics = metadata["subscriptions"].as_array().cloned().unwrap_or_default();
         Ok(topics.iter().filter_map(|one| Some(one["topic"].as_str()?.to_owned())).collect())
@@ -106,7 +116,7 @@ impl Scene {
     }
 
     /// How often a topic was subscribed to.
-    fn subscribed(&self, topic: &str) -> Result<usize> {
+    pub(super) fn subscribed(&self, topic: &str) -> Result<usize> {
         let named = format!("topic=\"{topic}\"");
         let log = self.host.log()?;
         Ok(log.lines().filter(|line| line.contains(SUBSCRIBED) && line.contains(&named)).count())
