@@ -74,3 +74,6 @@ pub(crate) fn of_app(
         broker.map_or_else(|| caller.app_id.as_ref().to_owned(), |broker| broker.declared.group(&caller.app_id));
     Subscription { declared: Arc::clone(declared), caller: caller.clone(), group, handler: handler.clone() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -601,4 +601,5 @@ async fn other_rules_hold_for_what_begins_after() {
     assert_eq!(feed.verdict().await.0, 1, "given back, for it began without a dead-letter topic");
     after.reply.send(Ok(Outcome::Success)).expect("somebody waits");
     assert_eq!(feed.verdict().await, (2, Verdict::Ack));
+    assert!(soon(ends.handler.recv()).await.is_none(), "somebody keeps the old handler");
 }
