@@ -45,7 +45,7 @@ pub struct Doors {
     /// What is subscribed to, active or not, for the metadata API.
     pub subscriptions: ArcSwap<Vec<Arc<Subscription>>>,
     /// Names of the `Resiliency` resources, for the metadata API.
-    pub resiliencies: Vec<String>,
+    pub resiliencies: ArcSwap<Vec<String>>,
     /// What clients set with `PUT /v1.0/metadata/{key}`.
     pub extended: Mutex<BTreeMap<String, String>>,
     /// Cancelled by `POST /v1.0/shutdown`.
@@ -69,7 +69,7 @@ impl Doors {
             health,
             app: None,
             subscriptions: ArcSwap::default(),
-            resiliencies: Vec::new(),
+            resiliencies: ArcSwap::default(),
             extended: Mutex::default(),
             shutdown: CancellationToken::new(),
             force_shutdown: CancellationToken::new(),

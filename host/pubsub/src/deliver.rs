@@ -6,6 +6,7 @@
 
 mod batch;
 mod feed;
+mod live;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,12 +29,14 @@ use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::Ledger;
 use crate::metrics::{InFlight, Ingress, Status};
 use crate::policy::{Attempts, Code, Guard, Refused};
-use crate::route::Routes;
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
 use feed::Load;
+
+pub use live::Live;
+use live::Rules;
 
 /// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
@@ -41,12 +44,12 @@ use feed::Load;
 /// Stopping gives nothing back with a penalty: no more is fetched, what is in flight finishes and its acknowledgement
 /// still goes, everything else stays with the broker.
 pub async fn deliver(
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
-    let context = Context::new(subscription, topology, stop);
+    let context = Context::new(live, topology, stop);
     let mut running = FuturesUnordered::new();
     let last = feed::serve_all(&context, &mut running, ready, Context::carry).await;
     feed::drain(&context, &mut running, last).await;
@@ -54,7 +57,7 @@ pub async fn deliver(
 
 /// What all deliveries of a subscription share.
 struct Context {
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
     concurrency: Concurrency,
@@ -66,11 +69,9 @@ struct Context {
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
-    routes: Routes,
     raw: Result<bool, String>,
     pubsub: Arc<str>,
     topic: Arc<str>,
-    dead_letter_topic: Option<Arc<str>>,
 }
 
 /// A delivery on its way, and what is known about it.
@@ -85,6 +86,8 @@ struct Course<'a> {
     attempt: u32,
     /// The event, once it is read.
     event: Option<Arc<Event>>,
+    /// Those of the moment it began.
+    rules: Arc<Rules>,
     under_way: InFlight<'a>,
 }
 
@@ -97,11 +100,11 @@ struct Failure {
 }
 
 impl Context {
-    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
-        let declared = &subscription.declared;
-        let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+    fn new(live: Arc<Live>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
+        let rules = live.rules();
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         let metrics = &topology.load().environment.metrics;
-        let counts = metrics.ingress(&subscription.caller.app_id, &declared.pubsub, &declared.topic);
+        let counts = metrics.ingress(&caller.app_id, &declared.pubsub, &declared.topic);
         Self {
             topology,
             counts,
@@ -109,15 +112,13 @@ impl Context {
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
             places: Places::default(),
-            bulk: declared.bulk.filter(|_| subscription.handler.takes_batches()),
+            bulk: declared.bulk.filter(|_| rules.subscription.handler.takes_batches()),
             ledger: Ledger::default(),
             courses: AtomicU64::new(0),
-            routes: Routes::new(declared),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
             topic: Arc::from(declared.topic.as_str()),
-            dead_letter_topic,
-            subscription,
+            live,
         }
     }
 
@@ -133,7 +134,7 @@ impl Context {
     /// One delivery, from its arrival to its end. The rules are those of the moment it began.
     async fn carry_one(&self, delivery: Delivery) {
         let topology = self.topology.load_full();
-        let mut course = self.begin(&topology, delivery);
+        let mut course = self.begin(&topology, self.live.rules(), delivery);
         let decided = async {
             let disposition = self.decide(&topology, &mut course).await;
             self.in_turn(&topology, &mut course, disposition).await
@@ -147,30 +148,30 @@ impl Context {
     }
 
     /// A delivery is on its way.
-    fn begin(&self, topology: &Topology, mut delivery: Delivery) -> Course<'_> {
+    fn begin(&self, topology: &Topology, rules: Arc<Rules>, mut delivery: Delivery) -> Course<'_> {
         step("deliver.arrived");
         let under_way = self.counts.begin();
-        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        let broker = topology.broker(&self.pubsub, &rules.subscription.caller);
         if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
             delivery.message.topic = plain;
         }
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        Course { delivery, metadata, number, attempt, event: None, under_way }
+        Course { delivery, metadata, number, attempt, event: None, rules, under_way }
     }
 
     /// Its end, whatever was decided.
     async fn end(&self, topology: &Topology, course: Course<'_>, disposition: Disposition) {
-        let Course { mut delivery, metadata, number, attempt, event, under_way: _under_way } = course;
+        let Course { mut delivery, metadata, number, attempt, event, rules, under_way: _under_way } = course;
         if let Disposition::DeadLetter(_) = disposition {
             delivery.message.metadata = Arc::unwrap_or_clone(metadata);
         }
         let exit = Exit {
             topology,
-            subscription: &self.subscription,
+            subscription: &rules.subscription,
             counts: &self.counts,
-            dead_letter_topic: self.dead_letter_topic.as_ref(),
+            dead_letter_topic: rules.dead_letter_topic.as_ref(),
             event_id: event.as_deref().map(Event::id).unwrap_or_default(),
             attempt,
             stopping: &self.stopping,
@@ -234,7 +235,8 @@ impl Context {
     /// # Errors
     /// It goes nowhere; what becomes of it.
     fn examine(&self, topology: &Topology, course: &mut Course<'_>) -> Result<(Arc<Event>, Arc<str>), Disposition> {
-        let Subscription { declared, caller, .. } = &*self.subscription;
+        let rules = Arc::clone(&course.rules);
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         // Gone with a reload: whoever is to decide, it is not this snapshot.
         let broker = topology.broker(&declared.pubsub, caller).ok_or(Disposition::Hold)?;
         let message = &course.delivery.message;
@@ -252,7 +254,7 @@ impl Context {
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
             return Err(self.give_up(Reason::Expired, course));
         }
-        match self.routes.select(&event) {
+        match rules.routes.select(&event) {
             Ok(Some(path)) => Ok((event, path)),
             Ok(None) => Err(self.give_up(Reason::Unrouted, course)),
             Err(what) => Err(self.give_up(Reason::Unruled(what), course)),
@@ -267,7 +269,7 @@ impl Context {
         path: Arc<str>,
         course: &mut Course<'_>,
     ) -> Disposition {
-        let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
+        let policy = topology.policies.inbound(&self.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
         let guard = self.guard(topology, policy);
         let mut info = DeliveryInfo {
@@ -286,7 +288,7 @@ impl Context {
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
             let begun = Instant::now();
-            let result = within(policy.timeout, self.attempt(topology, event, &info)).await;
+            let result = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
             step("deliver.handled");
             // A worker that is gone says nothing about the app: its pass is given back.
             if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
@@ -310,17 +312,18 @@ impl Context {
     async fn attempt(
         &self,
         topology: &Topology,
+        rules: &Rules,
         event: &Arc<Event>,
         info: &DeliveryInfo,
     ) -> Result<Outcome, HandlerError> {
         match self.bulk {
-            None => self.subscription.handler.deliver(Arc::clone(event), info.clone()).await,
-            Some(_) => self.attempt_alone(topology, event, info).await,
+            None => rules.subscription.handler.deliver(Arc::clone(event), info.clone()).await,
+            Some(_) => self.attempt_alone(topology, rules, event, info).await,
         }
     }
 
     fn guard<'a>(&self, topology: &'a Topology, policy: &'a Policy) -> Option<Guard<'a>> {
-        topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy))
+        topology.brokers.get(&*self.pubsub).and_then(|broker| broker.guard(policy))
     }
 
     /// What an attempt comes to.
@@ -372,7 +375,7 @@ impl Context {
         match reason {
             Reason::Forbidden | Reason::Unserved => Disposition::Drop(reason),
             Reason::HandlerGone | Reason::BreakerOpen => Disposition::RetryAfter(retry_wait(course.attempt), reason),
-            _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
+            _ if course.rules.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
@@ -383,8 +386,13 @@ impl Context {
     fn about<'a>(&'a self, course: &'a Course<'_>) -> About<'a> {
         let Delivery { id, message, .. } = &course.delivery;
         let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
-        let (subscription, counts) = (&*self.subscription, &*self.counts);
+        let (subscription, counts) = (&*course.rules.subscription, &*self.counts);
         About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt: course.attempt }
+    }
+
+    /// As it is now. Nobody may keep it: its handler ends with its last handle.
+    fn subscription(&self) -> Arc<Subscription> {
+        Arc::clone(&self.live.rules().subscription)
     }
 }
 

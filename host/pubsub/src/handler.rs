@@ -128,6 +128,12 @@ impl Handler {
         self.batches.is_some()
     }
 
+    /// Whether both are handles to the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.jobs.same_channel(&other.jobs)
+    }
+
     /// Delivers one event and waits for what the subscriber says. Deadlines are the policy's, and the worker's own.
     ///
     /// # Errors

@@ -31,9 +31,9 @@ mod topology;
 
 pub use broker::{
     Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, StartPosition, SubscribeJob,
-    Verdict,
+    Verdict, WeakBroker,
 };
-pub use deliver::deliver;
+pub use deliver::{Live, deliver};
 pub use delivery::{Delivery, Disposition, Reason};
 pub use environment::{Clock, Environment, Random};
 pub use error::{BrokerError, HandlerError, PublishError, SettleError};

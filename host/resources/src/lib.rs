@@ -5,6 +5,7 @@
 
 mod address;
 mod conformance;
+mod diff;
 mod duration;
 mod folder;
 mod load;
@@ -23,8 +24,12 @@ mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
+pub use diff::{
+    Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,
+};
 pub use duration::{duration, duration_or_millis, go_duration};
-pub use load::load;
+pub use folder::resource_files;
+pub use load::{load, scoped_apps, survey};
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;

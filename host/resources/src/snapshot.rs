@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub policies: Policies,
     /// Names of the `Resiliency` resources, for the metadata API.
     pub resiliencies: Vec<String>,
+    /// Files outside of the folders that values came from, or would have: those of the secret stores.
+    pub files: Vec<PathBuf>,
     /// What is odd and did not keep the resources from being used.
     pub warnings: Vec<Problem>,
 }
@@ -249,7 +251,7 @@ impl Default for HandlerLimits {
 }
 
 /// Timeouts, retries and circuit breakers, resolved by component name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policies {
     /// Around delivery to the app.
     pub inbound: HashMap<String, Policy>,

@@ -21,11 +21,33 @@ pub struct Arguments {
 pub enum Command {
     /// Runs the host, with the flags of daprd.
     Run(Box<RunArguments>),
+    /// Validates resources without running them: all that is wrong, at once.
+    Check(CheckArguments),
     /// Shows plugins: which there are, and what one is, takes and could reach.
     #[command(subcommand)]
     Plugins(PluginsCommand),
     /// Judges an adapter against a live broker: which promises of the contract it keeps.
     Conform(ConformArguments),
+}
+
+/// The flags of `whimbrel check`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArguments {
+    /// Folders with resources, as `--resources-path` names them.
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The app the host would stand beside. Without it the resources are validated for every app that their scopes name.
+    #[arg(long)]
+    pub app_id: Option<String>,
+    /// The namespace in place of the environment's `NAMESPACE`.
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// A folder with plugins, looked in first. May be given several times.
+    #[arg(long)]
+    pub plugins: Vec<PathBuf>,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `whimbrel conform`.

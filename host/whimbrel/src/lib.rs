@@ -3,6 +3,7 @@
 pub mod args;
 mod brokers;
 mod catalog;
+mod check;
 mod conform;
 mod descriptors;
 mod error;
@@ -12,6 +13,7 @@ mod page;
 mod plugins;
 mod reload;
 mod run;
+mod running;
 mod stop;
 mod subscriptions;
 mod telemetry;
@@ -39,6 +41,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     };
     let run = match parsed.command {
         args::Command::Run(run) => run,
+        args::Command::Check(asked) => return check::answer(&asked),
         args::Command::Plugins(asked) => return catalog::answer(&asked),
         args::Command::Conform(asked) => return conform::answer(&asked),
     };

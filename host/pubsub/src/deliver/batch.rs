@@ -15,6 +15,7 @@ use uuid::Uuid;
 use whimbrel_resources::{Bulk, Policy};
 
 use super::feed::{all, meanwhile};
+use super::live::Rules;
 use super::{Context, Course, Failure, is_done, within};
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::environment::Random;
@@ -112,11 +113,12 @@ impl Context {
     /// began.
     pub(super) async fn carry_batch(&self, deliveries: Vec<Delivery>) {
         let topology = &*self.topology.load_full();
+        let rules = self.live.rules();
         let mut groups: Vec<(Arc<str>, Vec<Entry<'_>>)> = Vec::new();
         let mut unfit = FuturesUnordered::new();
         let count = deliveries.len();
         for delivery in deliveries {
-            let mut course = self.begin(topology, delivery);
+            let mut course = self.begin(topology, Arc::clone(&rules), delivery);
             let (event, path) = match self.examine(topology, &mut course) {
                 Ok(fit) => fit,
                 Err(disposition) => {
@@ -135,18 +137,24 @@ impl Context {
             }
         }
         let mut groups: FuturesUnordered<_> =
-            groups.into_iter().map(|(path, entries)| self.carry_group(topology, path, entries)).collect();
+            groups.into_iter().map(|(path, entries)| self.carry_group(topology, &rules, path, entries)).collect();
         join(all(&mut unfit), all(&mut groups)).await;
     }
 
     /// The deliveries that go to one route: as many requests as the inbound policy allows, each with what failed before.
-    async fn carry_group<'a>(&'a self, topology: &Topology, path: Arc<str>, mut entries: Vec<Entry<'a>>) {
-        let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
+    async fn carry_group<'a>(
+        &'a self,
+        topology: &Topology,
+        rules: &Rules,
+        path: Arc<str>,
+        mut entries: Vec<Entry<'a>>,
+    ) {
+        let policy = topology.policies.inbound(&self.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
         let mut ends = FuturesUnordered::new();
         while !entries.is_empty() {
             let info = self.batch_info(&topology.environment.random, &path, attempts.is_last());
-            let request = self.request(topology, policy, &entries, info);
+            let request = self.request(topology, rules, policy, &entries, info);
             let answered = tokio::select! {
                 biased;
                 answered = meanwhile(&mut ends, request) => answered,
@@ -214,6 +222,7 @@ impl Context {
     async fn request(
         &self,
         topology: &Topology,
+        rules: &Rules,
         policy: &Policy,
         entries: &[Entry<'_>],
         info: BatchInfo,
@@ -221,7 +230,7 @@ impl Context {
         let pass = self.guard(topology, policy).map(Guard::enter).transpose()?;
         let begun = Instant::now();
         let told = entries.iter().map(Entry::told).collect();
-        let answered = within(policy.timeout, self.subscription.handler.deliver_batch(told, info)).await;
+        let answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
         step("deliver.handled");
         if let Some(pass) = pass.filter(|_| answered != Err(HandlerError::Gone)) {
             pass.end(answered.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_done)));
@@ -242,6 +251,7 @@ impl Context {
     pub(super) async fn attempt_alone(
         &self,
         topology: &Topology,
+        rules: &Rules,
         event: &Arc<Event>,
         info: &DeliveryInfo,
     ) -> Result<Outcome, HandlerError> {
@@ -249,7 +259,7 @@ impl Context {
         let (event, metadata) = (Arc::clone(event), Arc::clone(&info.metadata));
         let entry = BatchEntry { id: random.uuid(), event, attempt: info.attempt, metadata };
         let info = self.batch_info(random, &info.path, info.last_attempt);
-        let mut outcomes = self.subscription.handler.deliver_batch(vec![entry], info).await?;
+        let mut outcomes = rules.subscription.handler.deliver_batch(vec![entry], info).await?;
         outcomes.pop().unwrap_or_else(unanswered)
     }
 

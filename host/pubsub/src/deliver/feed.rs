@@ -14,10 +14,10 @@ use super::batch::{Gathering, due};
 use crate::broker::{Arrived, Feed, FeedJob};
 use crate::delivery::{Delivery, Disposition};
 use crate::error::BrokerError;
+use crate::events;
 use crate::group::Admission;
 use crate::policy::Doubling;
 use crate::settle::{Exit, settle};
-use crate::{events, scope};
 
 /// The first wait before subscribing again; it doubles up to [`SUBSCRIBE_WAIT_MAX`], without an end.
 const SUBSCRIBE_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -104,7 +104,7 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
         }
         match opened {
             Ok(feed) => {
-                events::subscribed(&context.subscription);
+                events::subscribed(&context.subscription());
                 let since = Instant::now();
                 match serve(context, running, feed, &mut waits, &carry).await {
                     Over::Stopped(served) => return Some(served),
@@ -112,15 +112,15 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
                         waits.reset();
                         continue;
                     }
-                    Over::Lost(error) => events::feed_lost(&context.subscription, &error),
+                    Over::Lost(error) => events::feed_lost(&context.subscription(), &error),
                 }
                 if since.elapsed() > SOUND_AFTER {
                     waits.reset();
                 }
             }
-            Err(Unopened::Failed(error)) => events::not_subscribed(&context.subscription, &error),
+            Err(Unopened::Failed(error)) => events::not_subscribed(&context.subscription(), &error),
             Err(Unopened::Never(why)) => {
-                events::never_subscribed(&context.subscription, &why);
+                events::never_subscribed(&context.subscription(), &why);
                 meanwhile(running, stopped).await;
                 return None;
             }
@@ -136,14 +136,10 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
 
 async fn open(context: &Context) -> Result<Feed, Unopened> {
     let topology = context.topology.load_full();
-    let (declared, caller) = (&context.subscription.declared, &context.subscription.caller);
-    let Some(broker) = topology.broker(&declared.pubsub, caller) else {
-        return Err(Unopened::Never(format!("pubsub {} is not found", declared.pubsub)));
-    };
-    if !scope::allow_subscribe(&broker.declared.topic_scopes, &caller.app_id, &declared.topic) {
-        return Err(Unopened::Never("the scopes do not let this app subscribe to this topic".to_owned()));
-    }
-    let (topic, group) = (declared.topic.as_str().into(), context.subscription.group.clone());
+    let subscription = context.subscription();
+    let declared = &subscription.declared;
+    let broker = subscription.broker(&topology).map_err(Unopened::Never)?;
+    let (topic, group) = (declared.topic.as_str().into(), subscription.group.clone());
     let opening = broker.subscribe(topic, group, context.concurrency.unsettled, None, declared.metadata.clone());
     opening.await.map_err(Unopened::Failed)
 }
@@ -244,7 +240,7 @@ async fn move_on<'a, F: Future<Output = ()>>(
         // In time or not: what still runs goes on.
         _ = emptied => {}
     }
-    events::feed_left(&context.subscription, running.len());
+    events::feed_left(&context.subscription(), running.len());
     hold(context, unbegun(&jobs, served.admission.rest())).await;
     let stopping = meanwhile(running, ask(&jobs, FeedJob::Stop, STOP_WAIT));
     holding(context, &jobs, &mut served.feed.deliveries, stopping).await;
@@ -347,11 +343,11 @@ fn unbegun(jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>)
 
 /// Leaves with the broker what was not begun.
 async fn hold(context: &Context, deliveries: impl Iterator<Item = Delivery>) {
-    let topology = context.topology.load_full();
+    let (topology, subscription) = (context.topology.load_full(), context.subscription());
     for delivery in deliveries {
         let exit = Exit {
             topology: &topology,
-            subscription: &context.subscription,
+            subscription: &subscription,
             counts: &context.counts,
             dead_letter_topic: None,
             event_id: "",

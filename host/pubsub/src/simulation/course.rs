@@ -217,7 +217,8 @@ fn start(
     }
     let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
     let (ready, _) = oneshot::channel();
-    let mut delivering = Box::pin(crate::deliver(subscription.clone(), Arc::clone(topology), ready, stop.clone()));
+    let live = Arc::new(crate::Live::new(Subscription::clone(&subscription)));
+    let mut delivering = Box::pin(crate::deliver(live, Arc::clone(topology), ready, stop.clone()));
     let (killed, world) = (kill.clone(), world.clone());
     let life = async move {
         tokio::select! {

@@ -1,6 +1,7 @@
 //! Dapr's `Component`, as far as it is a pub/sub one (pubsub-behaviour, sections 8 and 9).
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) surroundings: &'a Surroundings,
     /// By their names.
     pub(crate) stores: &'a HashMap<String, Store>,
+    /// The files that secrets are looked for in.
+    pub(crate) files: &'a RefCell<BTreeSet<PathBuf>>,
 }
 
 /// Reads a component that is in scope. `None` for one that is no pub/sub component or has secrets in a store that is
@@ -241,7 +244,7 @@ impl Reading<'_> {
     }
 
     fn secret(&self, item: &Place<'_>, name: &str, key: &str, problems: &mut Vec<Problem>) -> Option<String> {
-        let Sources { stores, surroundings, .. } = self.sources;
+        let Sources { stores, surroundings, files, .. } = self.sources;
         let Some(given) = self.store else {
             let what = "has a secretKeyRef, but there is no auth.secretStore: the component is not used";
             problems.push(item.warning(what.to_owned(), "name the component that has the secret"));
@@ -253,6 +256,7 @@ impl Reading<'_> {
             problems.push(item.warning(what, did_you_mean(given, &known)));
             return None;
         };
+        files.borrow_mut().extend(store.source(name, key));
         let value = store.get(name, key, surroundings);
         if value.is_none() {
             let what =
