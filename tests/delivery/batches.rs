@@ -31,7 +31,7 @@ async fn shop(test: &Test, broker: String, subscriptions: &[String], policies: O
 
 /// Publishes several in one request, each a text.
 async fn publish(host: &Host, topic: &str, data: &[&str]) -> Result<()> {
-    let entry = |(number, data)| json!({"entryId": format!("{number}"), "event": data, "contentType": "text/plain"});
+    let entry = |(number, data): (usize, &&str)| json!({"entryId": format!("{number}"), "event": data, "contentType": "text/plain"});
     let entries: Vec<Value> = data.iter().enumerate().map(entry).collect();
     let headers = [("content-type", "application/json")];
     let path = format!("/v1.0/publish/bulk/bus/{topic}");
