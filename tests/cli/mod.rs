@@ -1,5 +1,7 @@
 //! What the program answers in a terminal.
 
+mod documents;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

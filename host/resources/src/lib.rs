@@ -14,6 +14,7 @@ mod problem;
 mod programmatic;
 mod raw;
 mod rule;
+mod schema;
 mod scopes;
 mod secrets;
 mod snapshot;
@@ -29,6 +30,7 @@ pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};
+pub use schema::{SCHEMAS, Schema};
 pub use scopes::TopicScopes;
 pub use snapshot::{
     Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,

@@ -27,7 +27,8 @@ pub fn load(paths: &[PathBuf], app_ids: &[&str], surroundings: &Surroundings) ->
     snapshot(&documents, app_ids, surroundings, problems)
 }
 
-fn snapshot(
+/// The same of documents that are at hand, and what was wrong with reading them.
+pub(crate) fn snapshot(
     documents: &[Document],
     app_ids: &[&str],
     surroundings: &Surroundings,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::documents::SchemaArguments;
+
 /// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about)]
@@ -26,6 +28,8 @@ pub enum Command {
     Plugins(PluginsCommand),
     /// Judges an adapter against a live broker: which promises of the contract it keeps.
     Conform(ConformArguments),
+    /// Prints the JSON Schema of a kind of resource, for editors and checks; without a kind, lists them.
+    Schema(SchemaArguments),
 }
 
 /// The flags of `whimbrel conform`.

@@ -4,6 +4,7 @@ pub mod args;
 mod brokers;
 mod catalog;
 mod conform;
+mod documents;
 mod error;
 mod handlers;
 mod metrics;
@@ -40,6 +41,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         args::Command::Run(run) => run,
         args::Command::Plugins(asked) => return catalog::answer(&asked),
         args::Command::Conform(asked) => return conform::answer(&asked),
+        args::Command::Schema(asked) => return documents::schema(&asked),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();
