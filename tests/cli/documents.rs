@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{ask, check};
+use crate::harness::{http, resource, run};
 
 /// Every kind that is listed has a schema, which says so.
 #[test]
@@ -24,4 +25,20 @@ fn each_kind_has_its_schema() -> Result<()> {
     assert_eq!(unknown.status.code(), Some(64), "{complaint}");
     assert!(complaint.contains("Deployment") && complaint.contains("resiliency"), "{complaint}");
     Ok(())
+}
+
+/// The document that is printed is the one that is served, to whoever has the token.
+#[test]
+fn the_api_has_its_document() -> Result<()> {
+    run(async |test| {
+        let printed = check(&["openapi"], true, &["\"openapi\": \"3.1.0\"", "ERR_PUBSUB_FORBIDDEN"])?;
+        let host = test.host("me")?.resource(resource::queue("bus"))?.env("DAPR_API_TOKEN", "t0ken").start().await?;
+        let refused = http::get(host.http()?, "/v1.0/openapi.json").await?;
+        assert_eq!(refused.status, 401, "{}", refused.text());
+        let token = [("dapr-api-token", "t0ken")];
+        let served = http::send(host.http()?, "GET", "/v1.0/openapi.json", &token, b"").await?;
+        assert_eq!((served.status, served.header("content-type")), (200, Some("application/json")));
+        assert_eq!(served.text(), printed);
+        Ok(())
+    })
 }

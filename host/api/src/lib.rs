@@ -18,5 +18,6 @@ pub use app::{App, AppConnection, DiscoveryError};
 pub use cors::Origins;
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};
 pub use health::{BrokerStates, Health};
+pub use http::OPENAPI;
 pub use metrics::serve_metrics;
 pub use server::{serve, serve_public};

@@ -30,6 +30,8 @@ pub enum Command {
     Conform(ConformArguments),
     /// Prints the JSON Schema of a kind of resource, for editors and checks; without a kind, lists them.
     Schema(SchemaArguments),
+    /// Prints the HTTP API as an OpenAPI document (3.1), which the host serves at /v1.0/openapi.json.
+    Openapi,
 }
 
 /// The flags of `whimbrel conform`.

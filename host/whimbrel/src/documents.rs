@@ -29,6 +29,11 @@ pub(crate) fn schema(asked: &SchemaArguments) -> Exit {
     }
 }
 
+/// Prints the HTTP API as an OpenAPI document, as the host serves it.
+pub(crate) fn openapi() -> Exit {
+    print(whimbrel_api::OPENAPI)
+}
+
 /// Whoever reads may have seen enough: a closed pipe is no failure.
 fn print(text: &str) -> Exit {
     let mut out = std::io::stdout();

@@ -42,6 +42,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         args::Command::Plugins(asked) => return catalog::answer(&asked),
         args::Command::Conform(asked) => return conform::answer(&asked),
         args::Command::Schema(asked) => return documents::schema(&asked),
+        args::Command::Openapi => return documents::openapi(),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();
