@@ -1,6 +1,7 @@
 //! What the program answers in a terminal.
 
 mod documents;
+mod terminal;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::documents::SchemaArguments;
+use crate::publish::PublishArguments;
+use crate::subscribe::SubscribeArguments;
 
 /// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -32,6 +34,10 @@ pub enum Command {
     Schema(SchemaArguments),
     /// Prints the HTTP API as an OpenAPI document (3.1), which the host serves at /v1.0/openapi.json.
     Openapi,
+    /// Publishes to a topic, as an app of a running host.
+    Publish(PublishArguments),
+    /// Tails a topic: each event with its attempt and its fate, as a subscriber of its own.
+    Subscribe(SubscribeArguments),
 }
 
 /// The flags of `whimbrel conform`.

@@ -10,9 +10,11 @@ mod handlers;
 mod metrics;
 mod page;
 mod plugins;
+mod publish;
 mod reload;
 mod run;
 mod stop;
+mod subscribe;
 mod subscriptions;
 mod telemetry;
 
@@ -43,6 +45,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         args::Command::Conform(asked) => return conform::answer(&asked),
         args::Command::Schema(asked) => return documents::schema(&asked),
         args::Command::Openapi => return documents::openapi(),
+        args::Command::Publish(asked) => return publish::answer(&asked),
+        args::Command::Subscribe(asked) => return subscribe::answer(&asked),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();
