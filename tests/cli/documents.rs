@@ -42,3 +42,28 @@ fn the_api_has_its_document() -> Result<()> {
         Ok(())
     })
 }
+
+/// The commands, as the program lists them.
+const COMMANDS: [&str; 9] =
+    ["run", "plugins", "conform", "schema", "openapi", "publish", "subscribe", "completions", "man"];
+
+#[test]
+fn each_shell_completes_each_command() -> Result<()> {
+    check(&["--help"], true, &COMMANDS)?;
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        check(&["completions", shell], true, &COMMANDS)?;
+        check(&["completions", shell], true, &["dapr-http-port", "resources-path"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_manual_has_each_command() -> Result<()> {
+    let page = check(&["man"], true, &[".TH whimbrel 1", ".SH NAME", r"\-\-resources\-path", r"\-\-pubsub"])?;
+    for command in COMMANDS {
+        let heading = format!(".SH \"WHIMBREL {}\"", command.to_ascii_uppercase());
+        assert!(page.contains(&heading), "{heading} is not in the manual");
+    }
+    assert!(page.contains(r#".SH "WHIMBREL PLUGINS LIST""#), "commands of commands are in it");
+    Ok(())
+}

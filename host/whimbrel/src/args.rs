@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::documents::SchemaArguments;
+use crate::documents::{CompletionsArguments, SchemaArguments};
 use crate::publish::PublishArguments;
 use crate::subscribe::SubscribeArguments;
 
@@ -38,6 +38,10 @@ pub enum Command {
     Publish(PublishArguments),
     /// Tails a topic: each event with its attempt and its fate, as a subscriber of its own.
     Subscribe(SubscribeArguments),
+    /// Prints a shell's completions of this program's commands.
+    Completions(CompletionsArguments),
+    /// Prints the manual page (roff): `whimbrel man | man -l -`.
+    Man,
 }
 
 /// The flags of `whimbrel conform`.

@@ -47,6 +47,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
         args::Command::Openapi => return documents::openapi(),
         args::Command::Publish(asked) => return publish::answer(&asked),
         args::Command::Subscribe(asked) => return subscribe::answer(&asked),
+        args::Command::Completions(asked) => return documents::completions(&asked),
+        args::Command::Man => return documents::man(),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();
