@@ -7,6 +7,7 @@ mod address;
 mod conformance;
 mod duration;
 mod folder;
+pub mod fuzz;
 mod load;
 mod manifest;
 mod place;
