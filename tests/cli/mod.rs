@@ -1,6 +1,8 @@
 //! What the program answers in a terminal.
 
 mod check;
+mod documents;
+mod terminal;
 
 use std::path::Path;
 use std::process::{Command, Output};

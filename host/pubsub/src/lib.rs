@@ -14,6 +14,7 @@ mod event;
 mod events;
 #[cfg(test)]
 mod fakes;
+pub mod fuzz;
 mod group;
 mod handler;
 mod ledger;

@@ -96,7 +96,7 @@ pub fn component_change(old: &Component, new: &Component) -> Option<ComponentCha
 /// How much of a subscription to one topic of one component is another; `None`: nothing.
 #[must_use]
 pub fn subscription_change(old: &Subscription, new: &Subscription) -> Option<SubscriptionChange> {
-    if old.metadata != new.metadata {
+    if old.metadata != new.metadata || old.bulk != new.bulk {
         return Some(SubscriptionChange::Feed);
     }
     (old != new).then_some(SubscriptionChange::Rules)

@@ -8,6 +8,7 @@ mod conformance;
 mod diff;
 mod duration;
 mod folder;
+pub mod fuzz;
 mod load;
 mod manifest;
 mod place;
@@ -15,6 +16,7 @@ mod problem;
 mod programmatic;
 mod raw;
 mod rule;
+mod schema;
 mod scopes;
 mod secrets;
 mod snapshot;
@@ -34,6 +36,7 @@ pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};
+pub use schema::{SCHEMAS, Schema};
 pub use scopes::TopicScopes;
 pub use snapshot::{
     Backoff, Bulk, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,

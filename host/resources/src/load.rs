@@ -58,7 +58,8 @@ fn sound((mut snapshot, problems): (Snapshot, Problems)) -> Result<Snapshot, Pro
     Ok(snapshot)
 }
 
-fn snapshot(
+/// The same of documents that are at hand, and what was wrong with reading them.
+pub(crate) fn snapshot(
     documents: &[Document],
     app_ids: &[&str],
     surroundings: &Surroundings,

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::documents::{CompletionsArguments, SchemaArguments};
+use crate::publish::PublishArguments;
+use crate::subscribe::SubscribeArguments;
+
 /// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about)]
@@ -28,6 +32,18 @@ pub enum Command {
     Plugins(PluginsCommand),
     /// Judges an adapter against a live broker: which promises of the contract it keeps.
     Conform(ConformArguments),
+    /// Prints the JSON Schema of a kind of resource, for editors and checks; without a kind, lists them.
+    Schema(SchemaArguments),
+    /// Prints the HTTP API as an OpenAPI document (3.1), which the host serves at /v1.0/openapi.json.
+    Openapi,
+    /// Publishes to a topic, as an app of a running host.
+    Publish(PublishArguments),
+    /// Tails a topic: each event with its attempt and its fate, as a subscriber of its own.
+    Subscribe(SubscribeArguments),
+    /// Prints a shell's completions of this program's commands.
+    Completions(CompletionsArguments),
+    /// Prints the manual page (roff): `whimbrel man | man -l -`.
+    Man,
 }
 
 /// The flags of `whimbrel check`.

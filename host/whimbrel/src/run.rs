@@ -338,7 +338,7 @@ fn environment() -> Environment {
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.
-fn instance_name() -> String {
+pub(crate) fn instance_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{:032x}", host.trim(), Environment::system().random.bits())
 }

@@ -20,6 +20,7 @@ const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SPEC_KEYS: [&str; 5] = ["type", "version", "metadata", "initTimeout", "ignoreErrors"];
 const ITEM_KEYS: [&str; 4] = ["name", "value", "secretKeyRef", "envRef"];
+const REFERENCE_KEYS: [&str; 2] = ["name", "key"];
 
 /// The consumer group, as adapters know it.
 const CONSUMER_ID: &str = "consumerID";
@@ -231,13 +232,15 @@ impl Reading<'_> {
     /// The value of an item: of a secret, its own, or of a variable, in this order. `None`: its secret store is not
     /// there.
     fn value(&self, item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<String> {
-        if let Some(reference) = item.section("secretKeyRef", problems)
-            && let Some(name) = reference.filled("name", problems)
-        {
-            return self.secret(item, name, reference.filled("key", problems).unwrap_or(name), problems);
+        let variable = item.filled("envRef", problems);
+        if let Some(reference) = item.section("secretKeyRef", problems) {
+            reference.warn_unknown(&REFERENCE_KEYS, problems);
+            if let Some(name) = reference.filled("name", problems) {
+                return self.secret(item, name, reference.filled("key", problems).unwrap_or(name), problems);
+            }
         }
         let text = item.get("value").map(|place| property_text(place.node)).unwrap_or_default();
-        match item.filled("envRef", problems) {
+        match variable {
             Some(name) if text.is_empty() => Some(self.variable(item, name, problems)),
             _ => Some(text),
         }

@@ -11,6 +11,7 @@ fn declared(topic: &str, path: &str, origin: Origin) -> Arc<Declared> {
         default_route: Some(path.to_owned()),
         dead_letter_topic: None,
         metadata: Vec::new(),
+        bulk: None,
         scopes: Vec::new(),
         origin,
     })
