@@ -66,7 +66,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Diff {
         subscriptions: changes(&old.subscriptions, &new.subscriptions, subscription, |old, new| {
             subscription_change(old, new).is_some()
         }),
-        handlers: changes(&old.handlers, &new.handlers, handler, |old, new| handler_differs(old, new)),
+        handlers: changes(&old.handlers, &new.handlers, handler, handler_differs),
         policies: old.policies != new.policies || old.resiliencies != new.resiliencies,
     }
 }
