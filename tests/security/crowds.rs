@@ -93,5 +93,8 @@ fn a_thousand_that_send_one_byte_of_a_body() -> Result<()> {
 
 #[test]
 fn a_thousand_that_send_bodies_in_chunks_of_one_byte() -> Result<()> {
-    check(SLOW, b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n")
+    check(
+        SLOW,
+        b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n",
+    )
 }

@@ -134,7 +134,8 @@ fn publishing(prefix: &'static str, bulk: bool) -> Result<()> {
             let (kind, body) = body(&mut random);
             let (kind, body) = if bulk {
                 let event = serde_json::from_str(&body).unwrap_or(json!(body));
-                let entry = json!({"entryId": "1", "event": event, "contentType": kind, "metadata": {"topic": FOREIGN}});
+                let entry =
+                    json!({"entryId": "1", "event": event, "contentType": kind, "metadata": {"topic": FOREIGN}});
                 ("application/json", json!([entry]).to_string())
             } else {
                 (kind, body)

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Backoff, Matching, Policies, Retry, Rule, Subscription as Declared, TopicScopes};
 
+use super::super::live::Live;
 use super::*;
 use crate::{
     Arrived, BatchJob, Broker, BrokerJob, Feed, FeedJob, Handler, HandlerJob, Message, Verdict, deliver, fakes,
@@ -42,7 +43,7 @@ async fn spine(policies: Policies, declared: Declared) -> Ends {
     let (bus, mut broker) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
     let (handler, events, batches) = Handler::with_batches();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
-    let subscription = Arc::new(fakes::subscription(declared, "me", handler));
+    let subscription = Arc::new(Live::new(fakes::subscription(declared, "me", handler)));
     let stop = CancellationToken::new();
     let task = tokio::spawn(deliver(subscription, topology, oneshot::channel().0, stop.clone()));
     let Some(BrokerJob::Subscribe(job)) = soon(broker.recv()).await else { panic!("no subscription") };
@@ -402,7 +403,7 @@ async fn a_handler_without_batches_gets_events_one_by_one() {
     let (bus, mut broker) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
     let (handler, mut events) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, Policies::default(), 1)));
-    let subscription = Arc::new(fakes::subscription(declared(9, None, &[]), "me", handler));
+    let subscription = Arc::new(Live::new(fakes::subscription(declared(9, None, &[]), "me", handler)));
     tokio::spawn(deliver(subscription, topology, oneshot::channel().0, CancellationToken::new()));
     let Some(BrokerJob::Subscribe(job)) = soon(broker.recv()).await else { panic!("no subscription") };
     let (deliveries, near) = mpsc::channel(16);
@@ -423,7 +424,7 @@ async fn attempts_are_counted_by_event_and_by_request() {
     let (handler, _events, mut batches) = Handler::with_batches();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, retrying(1, None), 1)));
     let metrics = topology.load().environment.metrics.clone();
-    let subscription = Arc::new(fakes::subscription(declared(3, None, &[]), "me", handler));
+    let subscription = Arc::new(Live::new(fakes::subscription(declared(3, None, &[]), "me", handler)));
     tokio::spawn(deliver(subscription, topology, oneshot::channel().0, CancellationToken::new()));
     let Some(BrokerJob::Subscribe(job)) = soon(broker.recv()).await else { panic!("no subscription") };
     let (deliveries, near) = mpsc::channel(16);
