@@ -14,6 +14,11 @@ pub fn serve() {
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("listening http={} ", listener.local_addr().unwrap());
-        axum::serve(listener, Router::new().route("/v1.0/publish/bus/t", post(read))).await.unwrap();
+        axum::serve(
+            listener,
+            Router::new().route("/v1.0/publish/bus/t", post(read)).route("/v1.0/publish/bulk/bus/t", post(read)),
+        )
+        .await
+        .unwrap();
     });
 }

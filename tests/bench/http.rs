@@ -13,7 +13,7 @@ const RUN: Duration = Duration::from_secs(4);
 /// Medians are of so many.
 const ROUNDS: usize = 3;
 
-const IN_MEMORY: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: { name: bus }\nspec: { type: pubsub.in-memory, version: v1, metadata: [] }\n";
+pub const IN_MEMORY: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: { name: bus }\nspec: { type: pubsub.in-memory, version: v1, metadata: [] }\n";
 
 /// A host that runs with some resources.
 pub struct Host {
@@ -24,6 +24,11 @@ pub struct Host {
 
 /// Starts a host with one resource file and waits until it is ready.
 pub fn host(resources: &str) -> Host {
+    host_for(resources, &[])
+}
+
+/// The same with more flags.
+pub fn host_for(resources: &str, flags: &[&str]) -> Host {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("resources")).unwrap();
     std::fs::write(folder.path().join("resources/all.yaml"), resources).unwrap();
@@ -31,7 +36,7 @@ pub fn host(resources: &str) -> Host {
     let path = folder.path().join("resources");
     let arguments =
         ["host", "--app-id", "me", "--dapr-http-port", "0", "--dapr-listen-addresses", "127.0.0.1", "--resources-path"];
-    let server = cpu::start(&[&arguments[..], &[path.to_str().unwrap()]].concat(), &log, &[]);
+    let server = cpu::start(&[&arguments[..], &[path.to_str().unwrap()], flags].concat(), &log, &[]);
     let address = cpu::announced(&log, "listening http=");
     ready(&address);
     Host { server, address, _folder: folder }

@@ -38,9 +38,33 @@ pub fn request(address: &str) -> Vec<u8> {
     [head.into_bytes(), body.into_bytes()].concat()
 }
 
-/// Sends requests on so many connections for a while. `rate`: requests a second in all; none: as fast as answers come.
+/// A bulk publish of so many events, 1 KiB of JSON each, to a topic.
+pub fn bulk_request(address: &str, topic: &str, events: usize) -> Vec<u8> {
+    let text = "x".repeat(1024 - 28);
+    let entry = |n| {
+        format!(r#"{{"entryId":"{n}","contentType":"application/json","event":{{"id":"order-1","text":"{text}"}}}}"#)
+    };
+    let body = format!("[{}]", (0..events).map(entry).collect::<Vec<_>>().join(","));
+    let head = format!(
+        "POST /v1.0/publish/bulk/bus/{topic} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body.into_bytes()].concat()
+}
+
+/// Publishes on so many connections for a while. `rate`: requests a second in all; none: as fast as answers come.
 pub async fn run(address: &str, connections: usize, duration: Duration, rate: Option<f64>) -> Seen {
-    let request = request(address);
+    run_with(request(address), address, connections, duration, rate).await
+}
+
+/// The same with any request that is answered with 204.
+pub async fn run_with(
+    request: Vec<u8>,
+    address: &str,
+    connections: usize,
+    duration: Duration,
+    rate: Option<f64>,
+) -> Seen {
     let started = Instant::now();
     let loops: Vec<_> = (0..connections)
         .map(|connection| {
@@ -58,6 +82,27 @@ pub async fn run(address: &str, connections: usize, duration: Duration, rate: Op
     Seen { requests: latencies.len() as u64, wall, latencies }
 }
 
+/// Sends a request so many times, one after the other.
+pub async fn send(request: &[u8], address: &str, count: usize) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..count {
+        exchange(&mut stream, request).await;
+    }
+}
+
+/// One request, and its answer of 204.
+async fn exchange(stream: &mut TcpStream, request: &[u8]) {
+    let mut buffer = [0; 4096];
+    stream.write_all(request).await.unwrap();
+    let mut filled = 0;
+    while !buffer[..filled].ends_with(b"\r\n\r\n") {
+        let count = stream.read(&mut buffer[filled..]).await.unwrap();
+        assert!(count > 0, "closed: {}", String::from_utf8_lossy(&buffer[..filled]));
+        filled += count;
+    }
+    assert!(buffer.starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&buffer[..filled]));
+}
+
 async fn one(
     address: &str,
     request: &[u8],
@@ -69,7 +114,6 @@ async fn one(
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let mut latencies = Vec::new();
-    let mut buffer = vec![0; 4096];
     let mut next = started + pace.unwrap_or_default().mul_f64(connection as f64 / 64.0);
     while started.elapsed() < duration {
         if let Some(pace) = pace {
@@ -77,14 +121,7 @@ async fn one(
             next += pace;
         }
         let sent = Instant::now();
-        stream.write_all(request).await.unwrap();
-        let mut filled = 0;
-        while !buffer[..filled].ends_with(b"\r\n\r\n") {
-            let count = stream.read(&mut buffer[filled..]).await.unwrap();
-            assert!(count > 0, "closed: {}", String::from_utf8_lossy(&buffer[..filled]));
-            filled += count;
-        }
-        assert!(buffer.starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&buffer[..filled]));
+        exchange(&mut stream, request).await;
         latencies.push(sent.elapsed());
     }
     latencies

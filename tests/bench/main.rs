@@ -14,7 +14,10 @@
 
 mod adapters;
 mod bare;
+mod bulk;
 mod cpu;
+mod crowds;
+mod drain;
 mod handler;
 mod http;
 mod idle;
@@ -32,6 +35,7 @@ fn main() {
             std::process::exit(i32::from(exit != whimbrel::Exit::Drained));
         }
         Some("bare") => bare::serve(),
+        Some("post") => drain::child(&arguments[2..]),
         Some("handle") => handler::child(&arguments[2..]),
         Some("adapter") => adapters::child(&arguments[2..]),
         section => measure(section.filter(|section| !section.starts_with('-'))),
@@ -47,6 +51,15 @@ fn measure(section: Option<&str>) {
         if wanted(name) || section == Some("adapters") {
             adapters::measure(name);
         }
+    }
+    if wanted("bulk") {
+        bulk::measure();
+    }
+    if wanted("drain") {
+        drain::measure();
+    }
+    if wanted("crowds") {
+        crowds::measure();
     }
     if wanted("handler") {
         handler::measure();

@@ -81,12 +81,12 @@ async fn publish(arguments: &PublishArguments) -> Result<()> {
         bail!("the data is larger than {DATA_BYTES_MAX} bytes");
     }
     let content_type = arguments.content_type.as_deref().unwrap_or_else(|| looks_like(&data));
-    let answered = client.publish(&place, content_type, data.into()).await.map_err(with_hint)?;
+    let answered = client.publish(&place, content_type, data.into()).await.map_err(|error| with_hint(&error))?;
     if answered.is_success() { Ok(()) } else { bail!("the host answered {}", answered.told()) }
 }
 
 /// What to look at when nobody answers.
-fn with_hint(error: whimbrel_api::AskError) -> anyhow::Error {
+fn with_hint(error: &whimbrel_api::AskError) -> anyhow::Error {
     let is_away = matches!(error, whimbrel_api::AskError::Unreachable { .. });
     let hint = if is_away { " (is `whimbrel run` running there? --dapr-http-port, --dapr-address)" } else { "" };
     anyhow::anyhow!("{error}{hint}")

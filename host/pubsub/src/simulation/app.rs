@@ -117,7 +117,7 @@ fn check(world: &Shared, app: &str, job: &HandlerJob) -> Plan {
     let attempts_max = world.queues[&key].attempts_max;
     let handed = world.handed.get_mut(&token).expect("handed out");
     handed.attempts += 1;
-    let (made, count, incarnation) = (handed.attempts, handed.count, handed.incarnation);
+    let (made, incarnation) = (handed.attempts, handed.incarnation);
     if attempts_max.is_some_and(|max| made > max || info.last_attempt != (made == max)) {
         world.violation(&format!("attempt {made} of {attempts_max:?} of token {token}, last {}", info.last_attempt));
     }
@@ -127,8 +127,12 @@ fn check(world: &Shared, app: &str, job: &HandlerJob) -> Plan {
         *unfinished += 1;
     }
     let unfinished = *unfinished;
-    if world.counts_known && info.attempt + unfinished < count {
-        world.violation(&format!("attempt {} of a message that was delivered {count} times", info.attempt));
+    // What the broker delivered and nobody began is no attempt.
+    let begun = world.begun.entry((key.clone(), message)).or_default();
+    *begun += u32::from(made == 1);
+    let begun = *begun;
+    if world.counts_known && info.attempt + unfinished < begun {
+        world.violation(&format!("attempt {} of a message, {begun} deliveries of which were begun", info.attempt));
     }
     if plan != Plan::Succeed {
         world.seen.failed_attempts += 1;

@@ -85,7 +85,6 @@ pub(super) struct Queue {
 pub(super) struct Handed {
     pub(super) key: Key,
     pub(super) message: u64,
-    pub(super) count: u32,
     pub(super) incarnation: u32,
     pub(super) attempts: u32,
     pub(super) settled: bool,
@@ -124,6 +123,8 @@ pub(super) struct World {
     dead: BTreeSet<(String, u32)>,
     /// Attempts that no message is charged with.
     pub(super) unfinished: BTreeMap<(Key, u64), u32>,
+    /// Deliveries of which at least one attempt was made.
+    pub(super) begun: BTreeMap<(Key, u64), u32>,
     pub(super) last_attempt: BTreeMap<(Key, u32, u64), (u32, bool)>,
 }
 
@@ -153,6 +154,7 @@ impl World {
             refused: BTreeSet::new(),
             dead: BTreeSet::new(),
             unfinished: BTreeMap::new(),
+            begun: BTreeMap::new(),
             last_attempt: BTreeMap::new(),
         }
     }
@@ -231,7 +233,7 @@ impl World {
             let (count, mut copy) = (entry.count, entry.message.clone());
             copy.metadata.push((MESSAGE.into(), message.to_string()));
             copy.metadata.push((TOKEN.into(), token.to_string()));
-            let handed = Handed { key: key.clone(), message, count, incarnation, attempts: 0, settled: false };
+            let handed = Handed { key: key.clone(), message, incarnation, attempts: 0, settled: false };
             self.handed.insert(token, handed);
             self.seen.deliveries += 1;
             self.trace(&format!("delivered {key:?} message {message} token {token} count {count}"));

@@ -46,7 +46,8 @@ pub(super) async fn publish(
         let entries: Vec<String> = batch.iter().map(|line| entry(line, content_type)).collect::<Result<_>>()?;
         let body = Bytes::from(format!("[{}]", entries.join(",")));
         let told = || format!("after {published} messages that were published");
-        let answered = client.publish_bulk(place, body).await.map_err(super::with_hint).with_context(told)?;
+        let answered =
+            client.publish_bulk(place, body).await.map_err(|error| super::with_hint(&error)).with_context(told)?;
         if answered.is_success() {
             published += batch.len();
             continue;
