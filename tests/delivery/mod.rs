@@ -4,6 +4,7 @@ mod apps;
 mod dead_letter;
 mod groups;
 mod handlers;
+mod health;
 mod hosts;
 pub(crate) mod loss;
 mod modes;

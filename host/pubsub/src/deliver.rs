@@ -6,6 +6,7 @@
 
 mod feed;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,17 +37,44 @@ use crate::{envelope, events, scope};
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
 ///
 /// Stopping gives nothing back with a penalty: no more is fetched, what is in flight finishes and its acknowledgement
-/// still goes, everything else stays with the broker.
+/// still goes, everything else stays with the broker. So it does while the handler is ill; once it is well, all begins
+/// again.
 pub async fn deliver(
     subscription: Arc<Subscription>,
     topology: Arc<ArcSwap<Topology>>,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
-    let context = Context::new(subscription, topology, stop);
+    let mut context = Context::new(subscription, topology);
+    let mut ready = Some(ready);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = context.subscription.handler.well() => {}
+        }
+        context.stopping = Stopping::within(&stop);
+        while_well(&context, &mut ready).await;
+        // Nothing flows, and that is meant to be so.
+        feed::tell(&mut ready);
+    }
+}
+
+/// Serves the subscription until it is to stop or its handler falls ill.
+async fn while_well(context: &Context, ready: &mut Option<oneshot::Sender<()>>) {
     let mut running = FuturesUnordered::new();
-    let last = feed::serve_all(&context, &mut running, ready, Context::carry).await;
-    feed::drain(&context, &mut running, last).await;
+    let serving = async {
+        let last = feed::serve_all(context, &mut running, ready, Context::carry).await;
+        feed::drain(context, &mut running, last).await;
+    };
+    let mut ill = pin!(context.subscription.handler.ill());
+    let mut serving = pin!(serving);
+    tokio::select! {
+        biased;
+        () = &mut ill => context.stopping.stop.cancel(),
+        () = &mut serving => return,
+    }
+    serving.await;
 }
 
 /// What all deliveries of a subscription share.
@@ -77,7 +105,7 @@ struct Course {
 }
 
 impl Context {
-    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
+    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>) -> Self {
         let declared = &subscription.declared;
         let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
         let metrics = &topology.load().environment.metrics;
@@ -85,7 +113,7 @@ impl Context {
         Self {
             topology,
             counts,
-            stopping: Stopping { stop, abandoned: CancellationToken::new() },
+            stopping: Stopping::within(&CancellationToken::new()),
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
             ledger: Ledger::default(),
@@ -240,6 +268,9 @@ impl Context {
                 Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
             };
             step("deliver.handled");
+            if result == Err(HandlerError::Unwell) {
+                return self.uncharged(RETRY_WAIT_MIN, Reason::Unwell, delivery, course);
+            }
             // A worker that is gone says nothing about the app: its pass is given back.
             if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
                 pass.end(matches!(result, Ok(Outcome::Success | Outcome::Drop)));
@@ -296,7 +327,9 @@ impl Context {
     fn give_up(&self, reason: Reason, course: &Course) -> Disposition {
         match reason {
             Reason::Forbidden => Disposition::Drop(reason),
-            Reason::HandlerGone | Reason::BreakerOpen => Disposition::RetryAfter(retry_wait(course.attempt), reason),
+            Reason::HandlerGone | Reason::BreakerOpen | Reason::Unwell => {
+                Disposition::RetryAfter(retry_wait(course.attempt), reason)
+            }
             _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::broker::Metadata;
 use crate::error::HandlerError;
@@ -54,6 +54,8 @@ pub struct HandlerJob {
 #[derive(Debug, Clone)]
 pub struct Handler {
     jobs: mpsc::Sender<HandlerJob>,
+    /// Whether it is well. None: nobody watches, so it is.
+    well: Option<watch::Receiver<bool>>,
 }
 
 impl Handler {
@@ -61,7 +63,33 @@ impl Handler {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<HandlerJob>) {
         let (jobs, queue) = mpsc::channel(HANDLER_QUEUE_JOBS_MAX);
-        (Self { jobs }, queue)
+        (Self { jobs, well: None }, queue)
+    }
+
+    /// The same, of somebody who may fall ill: its subscriptions end while this says `false`, and begin again after it.
+    #[must_use]
+    pub fn watched(self, well: Option<watch::Receiver<bool>>) -> Self {
+        Self { well, ..self }
+    }
+
+    /// Returns once it is well, or not at all.
+    pub(crate) async fn well(&self) {
+        self.until(true).await;
+    }
+
+    /// Returns once it is ill, or not at all.
+    pub(crate) async fn ill(&self) {
+        self.until(false).await;
+    }
+
+    async fn until(&self, wanted: bool) {
+        let is_so = match &self.well {
+            None => wanted,
+            Some(well) => well.clone().wait_for(|well| *well == wanted).await.is_ok(),
+        };
+        if !is_so {
+            std::future::pending().await
+        }
     }
 
     /// Delivers one event and waits for what the subscriber says. Deadlines are the policy's, and the worker's own.

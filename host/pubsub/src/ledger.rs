@@ -76,6 +76,16 @@ impl Ledger {
         });
     }
 
+    /// A message stays with the broker as it came: its next delivery is no further attempt.
+    pub(crate) fn hold(&self, id: &str, count: Option<u32>) {
+        self.with(|generations| {
+            let before = count.unwrap_or(1).saturating_sub(1);
+            let fresh = Entry { attempts: before, course: 0, open: 0, done: false };
+            let entry = generations.take(id).unwrap_or(fresh);
+            generations.put(id, entry);
+        });
+    }
+
     /// Takes an attempt back that is not charged, unless a later one was made.
     pub(crate) fn take_back(&self, id: &str, attempt: u32) {
         self.with(|generations| {

@@ -23,7 +23,7 @@ mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
-pub use duration::{duration, duration_or_millis, go_duration};
+pub use duration::{duration, duration_or_millis, go_duration, go_text};
 pub use load::load;
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
@@ -25,6 +26,9 @@ use crate::{handlers, metrics, reload, stop, subscriptions};
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
 
+/// How long being ready waits for the app's first good answer about its health. Longer than one probe takes by default.
+const FIRST_HEALTH_WAIT: Duration = Duration::from_secs(1);
+
 /// Runs the host until it is told to stop.
 pub(crate) async fn run(arguments: RunArguments) -> Exit {
     let Some(app_id) = arguments.app_id.clone().filter(|app_id| !app_id.is_empty() && !app_id.contains('.')) else {
@@ -33,6 +37,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
     };
     if !arguments.app_protocol.eq_ignore_ascii_case("http") {
         tracing::error!("--app-protocol {} is not supported by this version; use http", arguments.app_protocol);
+        return Exit::Usage;
+    }
+    if let Err(error) = arguments.probe() {
+        tracing::error!("{error}");
         return Exit::Usage;
     }
     let ignored = arguments.ignored.given();
@@ -115,7 +123,8 @@ async fn host(
         states.iter().map(|(name, state)| (name.clone(), state.borrow().word().to_owned())).collect()
     })));
     let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
-    let doors = doors(arguments, &caller, snapshot, &topology, &health);
+    let app_health = app.as_ref().and_then(|app| app.health());
+    let doors = doors(arguments, &caller, snapshot, &topology, &health, app_health.clone());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
@@ -124,10 +133,15 @@ async fn host(
     let tasks = TaskTracker::new();
     let start = async {
         let mut waiting = subscriptions::start(handled, &topology, &tasks, &stopping);
-        let declared = app_subscriptions(arguments, snapshot, app.as_ref(), &stopping).await;
+        doors.subscriptions.store(Arc::new(shown(snapshot, &snapshot.subscriptions)));
+        if let Some(app) = &app {
+            reach(app, &health, &served, &stopping).await;
+        }
+        let declared = app_subscriptions(arguments, snapshot, app.as_ref()).await;
         doors.subscriptions.store(Arc::new(shown(snapshot, &declared)));
         if let Some(app) = app {
             let (handler, queue) = Handler::new();
+            let handler = handler.watched(app.health());
             drop(tasks.spawn(app.run(queue)));
             let subscriptions = subscriptions::for_app(&declared, &topology.load(), &caller, &handler);
             waiting.extend(subscriptions::start(subscriptions, &topology, &tasks, &stopping));
@@ -149,7 +163,7 @@ async fn host(
     if let Some(wait) = arguments.dapr_block_shutdown_duration.filter(|wait| !wait.is_zero()) {
         tokio::select! { biased;
             exit = forced(&doors) => return Ok(exit),
-            () = block(wait) => {}
+            () = block(wait, app_health) => {}
         }
     }
     health.set_ready(false);
@@ -182,10 +196,19 @@ async fn forced(doors: &Doors) -> Exit {
 }
 
 /// Lets publishing go on while nothing is delivered any more (pubsub-behaviour, section 12.5).
-async fn block(wait: Duration) {
+async fn block(wait: Duration, app_health: Option<watch::Receiver<bool>>) {
     tracing::info!("Blocking graceful shutdown for {wait:?} or until app reports unhealthy...");
-    tokio::time::sleep(wait).await;
-    tracing::info!("Block shutdown period expired, entering shutdown...");
+    let ill = async {
+        let Some(mut well) = app_health else { return std::future::pending().await };
+        if well.wait_for(|well| !*well).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = ill => tracing::info!("App reported unhealthy, entering shutdown..."),
+        () = tokio::time::sleep(wait) => tracing::info!("Block shutdown period expired, entering shutdown..."),
+    }
 }
 
 /// Deliveries first, then the doors, then the brokers: what a handler still publishes finds them open.
@@ -205,17 +228,28 @@ async fn drain(
     }
 }
 
-/// Waits for the app's port and asks it. Without a port the declared ones are only shown.
+/// Waits for the app to listen and, where it is asked for its health, to be well. The host is ready without the latter
+/// (pubsub-behaviour 6.9).
+async fn reach(app: &Arc<App>, health: &Health, served: &CancellationToken, stopping: &CancellationToken) {
+    tracing::info!("waiting for the app to listen");
+    app.wait_reachable(stopping).await;
+    let Some(mut well) = app.health() else { return };
+    let (app, served) = (Arc::clone(app), served.clone());
+    drop(tokio::spawn(async move { app.watch_health(&served).await }));
+    // It says so only if its task is gone, and then the host stops.
+    if tokio::time::timeout(FIRST_HEALTH_WAIT, well.wait_for(|well| *well)).await.is_err() {
+        tracing::info!("ready, save for the app, which is not well yet");
+        health.set_ready(true);
+        well.wait_for(|well| *well).await.ok();
+    }
+}
+
+/// Asks the app for what it subscribes to. Without a port the declared ones are only shown.
 async fn app_subscriptions(
     arguments: &RunArguments,
     snapshot: &Snapshot,
     app: Option<&Arc<App>>,
-    stopping: &CancellationToken,
 ) -> Vec<Arc<whimbrel_resources::Subscription>> {
-    if let Some(app) = app {
-        tracing::info!("waiting for the app to listen");
-        app.wait_reachable(stopping).await;
-    }
     let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
     subscriptions::of_app(snapshot, app.map(AsRef::as_ref), ask).await
 }
@@ -236,6 +270,8 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
         concurrency_max: usize::try_from(arguments.app_max_concurrency).ok().filter(|max| *max > 0),
         app_id: Arc::clone(&caller.app_id),
         token: env::var("APP_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new),
+        // Refused at the start if it is out of bounds.
+        probe: arguments.probe().ok().flatten(),
     }
 }
 
@@ -245,6 +281,7 @@ fn doors(
     snapshot: &Snapshot,
     topology: &Arc<ArcSwap<Topology>>,
     health: &Arc<Health>,
+    app_health: Option<watch::Receiver<bool>>,
 ) -> Arc<Doors> {
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
@@ -252,6 +289,7 @@ fn doors(
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
+    doors.app_health = app_health;
     doors.resiliencies.clone_from(&snapshot.resiliencies);
     Arc::new(doors)
 }

@@ -73,10 +73,9 @@ enum Unopened {
 pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
-    ready: oneshot::Sender<()>,
+    ready: &mut Option<oneshot::Sender<()>>,
     carry: impl Fn(&'a Context, Delivery) -> F,
 ) -> Option<Served> {
-    let mut ready = Some(ready);
     let mut waits = Doubling::new(SUBSCRIBE_WAIT_MIN, SUBSCRIBE_WAIT_MAX);
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
@@ -85,11 +84,8 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
             () = &mut stopped => return None,
             opened = meanwhile(running, open(context)) => opened,
         };
-        if let Ok(_) | Err(Unopened::Never(_)) = opened
-            && let Some(ready) = ready.take()
-        {
-            // Whoever wanted to know may have given up.
-            ready.send(()).ok();
+        if let Ok(_) | Err(Unopened::Never(_)) = opened {
+            tell(ready);
         }
         match opened {
             Ok(feed) => {
@@ -120,6 +116,13 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
             () = &mut stopped => return None,
             () = meanwhile(running, tokio::time::sleep(wait)) => {}
         }
+    }
+}
+
+/// Tells who waits for the subscription to be ready, once. Whoever wanted to know may have given up.
+pub(super) fn tell(ready: &mut Option<oneshot::Sender<()>>) {
+    if let Some(ready) = ready.take() {
+        ready.send(()).ok();
     }
 }
 
@@ -299,6 +302,7 @@ async fn holding<T>(
 async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>) {
     let topology = context.topology.load_full();
     for arrived in arrived {
+        context.ledger.hold(&arrived.id, arrived.count);
         let exit = Exit {
             topology: &topology,
             subscription: &context.subscription,

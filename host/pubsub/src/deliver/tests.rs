@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use whimbrel_resources::{Backoff, Codes, Matching, Policies, Policy, Retry, TopicScopes};
+
+mod health;
 
 use super::*;
 use crate::{
@@ -31,10 +33,20 @@ struct FarFeed {
 }
 
 fn spine(scopes: TopicScopes, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
+    watched(scopes, policies, declared, None)
+}
+
+/// The same with a handler that may fall ill.
+fn watched(
+    scopes: TopicScopes,
+    policies: Policies,
+    declared: whimbrel_resources::Subscription,
+    well: Option<watch::Receiver<bool>>,
+) -> Ends {
     let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
     let (handle, handler) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
-    let subscription = Arc::new(fakes::subscription(declared, "me", handle));
+    let subscription = Arc::new(fakes::subscription(declared, "me", handle.watched(well)));
     let (tell, ready) = oneshot::channel();
     let stop = CancellationToken::new();
     let task = tokio::spawn(deliver(subscription, topology, tell, stop.clone()));
