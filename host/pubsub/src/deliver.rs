@@ -24,9 +24,9 @@ use crate::event::Event;
 use crate::events::About;
 use crate::group::{Concurrency, Keys};
 use crate::handler::{DeliveryInfo, Outcome};
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::metrics::{Ingress, Status};
-use crate::policy::{Attempts, Code, Guard, Refused};
+use crate::policy::{self, Attempts, Code, Guard, Refused};
 use crate::route::Routes;
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
@@ -85,6 +85,7 @@ struct Context {
     concurrency: Concurrency,
     keys: Keys,
     ledger: Ledger,
+    counts_redeliveries: bool,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
@@ -102,6 +103,8 @@ struct Course {
     attempt: u32,
     /// The event, once it is read.
     event: Option<Arc<Event>>,
+    /// Attempts that it may have in all its deliveries. None: each delivery has the policy's, whatever was before it.
+    budget: Option<u32>,
 }
 
 impl Context {
@@ -117,6 +120,7 @@ impl Context {
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
             ledger: Ledger::default(),
+            counts_redeliveries: ledger::counts_redeliveries(declared),
             courses: AtomicU64::new(0),
             routes: Routes::new(declared),
             raw: envelope::raw_subscription(&declared.metadata),
@@ -138,7 +142,8 @@ impl Context {
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        let mut course = Course { number, attempt, event: None };
+        let budget = policy::budget(topology.policies.inbound(&self.pubsub)).filter(|_| self.counts_redeliveries);
+        let mut course = Course { number, attempt, event: None, budget };
         let disposition = tokio::select! {
             biased;
             disposition = self.decide_in_turn(&topology, &delivery, &metadata, &mut course) => disposition,
@@ -252,7 +257,14 @@ impl Context {
         course: &mut Course,
     ) -> Disposition {
         let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
-        let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let random = &topology.environment.random;
+        let mut attempts = match course.budget {
+            Some(budget) if course.attempt > budget => {
+                return self.give_up(Reason::Exhausted("all were used before this delivery".to_owned()), course);
+            }
+            Some(_) => Attempts::from(policy, random, course.attempt),
+            None => Attempts::new(policy, random),
+        };
         let guard = topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy));
         loop {
             let pass = match guard.map(Guard::enter).transpose() {
@@ -323,7 +335,7 @@ impl Context {
     }
 
     /// What a reason means: the dead-letter topic where there is one, save for what the app may not have. Without one,
-    /// what nobody will ever want is dropped, and what failed comes again.
+    /// what nobody will ever want is dropped, and what failed comes again, unless its attempts are numbered.
     fn give_up(&self, reason: Reason, course: &Course) -> Disposition {
         match reason {
             Reason::Forbidden => Disposition::Drop(reason),
@@ -332,6 +344,8 @@ impl Context {
             }
             _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
+            // This one was the last, and the operator wants an end.
+            _ if course.budget.is_some_and(|budget| course.attempt >= budget) => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use whimbrel_resources::{Backoff, Codes, Matching, Policies, Policy, Retry, TopicScopes};
 
 mod health;
+mod redeliveries;
 
 use super::*;
 use crate::{
