@@ -2,6 +2,7 @@
 
 mod apps;
 mod dead_letter;
+mod expiry;
 mod groups;
 mod handlers;
 mod health;
@@ -11,3 +12,4 @@ mod modes;
 mod policies;
 mod redis;
 mod shutdown;
+mod wildcards;
