@@ -1,4 +1,4 @@
-//! Where we differ from the recorded sidecar, each with its reason, and which scenes come with a later issue.
+//! Where we differ from the recorded sidecar, each with its reason.
 //!
 //! The one place for this: `golden` fails on any other difference, and on an entry that names nothing.
 
@@ -76,19 +76,6 @@ pub(crate) static BETTER: &[Better] = &[
         reason: "other building blocks are not here at all, so none of them is `not configured`",
     },
 ];
-
-/// Scenes that come with a later issue. A name that ends with `*` stands for all that begin so.
-pub(crate) const LATER: &[(&str, &str)] = &[("bulk subscribe*", "bulk delivery")];
-
-/// Whether a scene comes later.
-pub(crate) fn is_later(scene: &str) -> bool {
-    LATER.iter().any(|(name, _)| names(name, scene))
-}
-
-/// Whether a name from [`LATER`] means this scene.
-pub(crate) fn names(name: &str, scene: &str) -> bool {
-    name.strip_suffix('*').map_or(name == scene, |start| scene.starts_with(start))
-}
 
 /// The difference that is meant for a step of a scene.
 pub(crate) fn better(scene: &str, step: usize, method: &str, path: &str) -> Option<&'static Better> {

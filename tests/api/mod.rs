@@ -2,5 +2,6 @@
 
 mod better;
 mod compare;
+mod fuzz;
 mod golden;
 mod recorded;

@@ -75,8 +75,11 @@ impl Scene {
     /// What the app answers, by path.
     pub(crate) fn replies(&self) -> Result<Vec<(String, Vec<Reply>)>> {
         let reply = |(status, body): &(serde_json::Value, String)| {
+            if status == "bulk" {
+                return Ok(Reply::Each(body.clone()));
+            }
             let status = status.as_u64().and_then(|status| u16::try_from(status).ok());
-            Ok(Reply::With(status.context("bulk answers come with bulk subscriptions")?, body.clone()))
+            Ok(Reply::With(status.context("an answer is [status, body] or [\"bulk\", word]")?, body.clone()))
         };
         let paths = self.app.iter();
         paths.map(|(path, replies)| Ok((path.clone(), replies.iter().map(reply).collect::<Result<_>>()?))).collect()

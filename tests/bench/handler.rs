@@ -148,6 +148,7 @@ async fn subscribe(topology: &Arc<ArcSwap<Topology>>, topic: String, group: &str
         default_route: Some(String::new()),
         dead_letter_topic: None,
         metadata: Vec::new(),
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Handler,
     };

@@ -1,5 +1,9 @@
 //! What the program answers in a terminal.
 
+mod check;
+mod documents;
+mod terminal;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

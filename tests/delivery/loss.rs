@@ -5,6 +5,7 @@
 //! Every fault strikes while messages flow: publishers may go on to the next share of the messages only once the fault
 //! of the share before has happened.
 
+mod apps;
 mod broker;
 mod host;
 mod network;

@@ -1,6 +1,7 @@
 //! What becomes of a message: who gets it, how often, and where it ends.
 
 mod apps;
+mod batches;
 mod dead_letter;
 mod expiry;
 mod groups;

@@ -28,6 +28,10 @@ pub(crate) enum Reply {
     With(u16, String),
     /// The same, after a while.
     After(Duration, u16, String),
+    /// Answers a batch: each of its entries has this status.
+    Each(String),
+    /// The same, with the status that an entry's data is.
+    AsAsked,
     /// Keeps the connection open and never answers.
     Never,
     /// Closes the connection without an answer.
@@ -68,6 +72,13 @@ impl Seen {
     /// The event.
     pub(crate) fn event(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.body).context("the app was sent something that is not JSON")
+    }
+
+    /// The `data` of each event, where it is a batch.
+    pub(crate) fn batch(&self) -> Result<Vec<serde_json::Value>> {
+        let batch = self.event()?;
+        let entries = batch["entries"].as_array().context("the app was sent something that is no batch")?;
+        Ok(entries.iter().map(|entry| entry["event"]["data"].clone()).collect())
     }
 
     /// The event's `data`.
@@ -220,6 +231,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         return Ok(respond(200, answer));
     }
     let counted = lock(&shared.counted).get(&path).cloned();
+    let batch = body.clone();
     let reply = if let Some(subscriber) = counted {
         subscriber.take(&body).await
     } else {
@@ -228,6 +240,10 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
     };
     match reply {
         Reply::With(status, body) => Ok(respond(status, body)),
+        Reply::AsAsked => {
+            Ok(respond(200, statuses(&batch, |entry| entry["event"]["data"].as_str().unwrap_or_default().to_owned())))
+        }
+        Reply::Each(word) => Ok(respond(200, statuses(&batch, |_| word.clone()))),
         Reply::After(wait, status, body) => {
             tokio::time::sleep(wait).await;
             Ok(respond(status, body))
@@ -242,6 +258,14 @@ fn next_reply(shared: &Shared, path: &str) -> Reply {
     let Some(replies) = plans.get_mut(path) else { return Reply::ok() };
     let next = if replies.len() > 1 { replies.pop() } else { replies.last().cloned() };
     next.unwrap_or_else(Reply::ok)
+}
+
+/// The answer to a batch, from what is said of each of its entries.
+fn statuses(batch: &[u8], say: impl Fn(&serde_json::Value) -> String) -> String {
+    let batch: serde_json::Value = serde_json::from_slice(batch).unwrap_or_default();
+    let entries = batch["entries"].as_array().into_iter().flatten();
+    let statuses = entries.map(|entry| serde_json::json!({"entryId": entry["entryId"], "status": say(entry)}));
+    serde_json::json!({"statuses": statuses.collect::<Vec<_>>()}).to_string()
 }
 
 fn respond(status: u16, body: String) -> Response<Full<Bytes>> {

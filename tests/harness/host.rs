@@ -68,6 +68,12 @@ impl HostPlan {
         Ok(self)
     }
 
+    /// Declares something else in the place of an earlier resource, counted from 0.
+    pub(crate) fn resource_instead(self, place: usize, yaml: &str) -> Result<Self> {
+        self.file(&format!("{place:02}.yaml"), yaml)?;
+        Ok(self)
+    }
+
     /// Puts a file beside the resources.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.folder.join("resources").join(name);

@@ -212,6 +212,9 @@ impl Ledger {
                     account.dead += u64::from(*count == 0);
                     account.duplicates += u64::from(*count > 0);
                     *count = 1;
+                    if subscriber.wants(*n) {
+                        account.dead_by_mistake.push(*n);
+                    }
                 }
                 None => account.phantom.push(n.to_string()),
             }

@@ -166,6 +166,25 @@ impl Redis {
         Ok(reply.count())
     }
 
+    /// From now on the keys that begin so can be read, and not written to.
+    pub(crate) async fn read_only(&self, beginning: &str) -> Result<()> {
+        let others = (b'a'..=b'z').filter(|first| !beginning.as_bytes().starts_with(&[*first]));
+        let mut rules = vec!["resetkeys".to_owned(), format!("%R~{beginning}*")];
+        rules.extend(others.map(|first| format!("~{}*", char::from(first))));
+        self.access(&rules).await
+    }
+
+    /// Takes that back.
+    pub(crate) async fn all_allowed(&self) -> Result<()> {
+        self.access(&["allkeys".to_owned()]).await
+    }
+
+    async fn access(&self, rules: &[String]) -> Result<()> {
+        let mut client = self.client().await?;
+        redis::cmd("ACL").arg("SETUSER").arg("default").arg(rules).query_async::<()>(&mut client).await?;
+        Ok(())
+    }
+
     async fn answers(&mut self) -> Result<()> {
         let what = format!("redis-server on port {} to answer (log in {})", self.port, self.folder.display());
         let ended = until(&what, async || {

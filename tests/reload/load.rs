@@ -60,7 +60,7 @@ async fn rig(test: &Test, faults: u64) -> Result<(Rig, Side, Folder)> {
     let folder = Folder::new(test)?;
     let broker = resource::redis("bus", rig.redis.address(), &[]);
     let one = waiting.pop().context("one app")?;
-    let side = Rig::side_with(test, one, &broker, |plan| folder.of(plan)).await?;
+    let side = Rig::side_with(test, one, &broker, |plan| Ok(folder.of(plan))).await?;
     for number in 0..faults {
         folder.drop_in(KIND, &edition(plugin::redis(), number)?)?;
         says(&side.host, TAKEN, usize::try_from(number)? + 1).await?;

@@ -1,9 +1,11 @@
-//! Adapter files that are dropped into the plugins folder while the host runs: taken over from under load, refused when
-//! broken, never opened when nobody needs them.
+//! What changes while the host runs. Adapter files that are dropped into the plugins folder: taken over from under load, refused
+//! when broken, never opened when nobody needs them. And resources: what is declared now is what runs.
 
 mod broken;
 mod files;
 mod kinds;
 mod load;
 mod memory;
+mod resources;
 mod search;
+mod under_load;

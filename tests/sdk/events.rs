@@ -53,6 +53,9 @@ fn everything(sdk: Sdk, bus: Bus) -> Result<()> {
         raw(pair).await.context("raw payloads")?;
         answers(pair).await.context("answers")?;
         dead_letters(pair).await.context("dead letters")?;
+        if sdk == Sdk::JavaScript {
+            batches(pair).await.context("batches")?;
+        }
         refused(pair).await.context("what is refused")
     })
 }
@@ -82,6 +85,8 @@ async fn subscribed(pair: &Pair) -> Result<()> {
     let subscriptions = metadata["subscriptions"].as_array().context("no subscriptions")?;
     let mut found: Vec<_> = subscriptions.iter().map(|found| (&found["topic"], &found["deadLetterTopic"])).collect();
     found.sort_by_key(|(topic, _)| topic.to_string());
+    // Only JavaScript's SDK knows batches over HTTP.
+    found.retain(|(topic, _)| pair.sdk != Sdk::JavaScript || **topic != "batches");
     let topics = [json!("dead"), json!("doomed"), json!("orders"), json!("raw")];
     let letters = [json!(""), json!("dead"), json!(""), json!("")];
     ensure!(found == topics.iter().zip(&letters).collect::<Vec<_>>(), "{metadata:#}");
@@ -171,6 +176,23 @@ async fn dead_letters(pair: &Pair) -> Result<()> {
         let seen = pair.seen("doomed", key)?;
         assert_eq!((letter["data"]["key"].as_str(), seen.len()), (Some(key), times));
         assert!(seen.iter().all(|seen| seen["event"] == letter["event"]), "{letter:#} came as {seen:#?}");
+    }
+    Ok(())
+}
+
+/// `publishBulk` and `subscribeBulk`: only what asks for it comes again.
+async fn batches(pair: &Pair) -> Result<()> {
+    let asked =
+        [("b1", json!(["SUCCESS"]), 1), ("b2", json!(["RETRY", "RETRY", "SUCCESS"]), 3), ("b3", json!([""]), 1)];
+    let data: Vec<Value> = asked.iter().map(|(key, answers, _)| json!({"key": key, "answers": answers})).collect();
+    let command = json!({"pubsub": "bus", "topic": "batches", "kind": "bulk", "data": data, "metadata": {}});
+    let answer = pair.command(&command).await?;
+    assert_eq!(answer["failedMessages"], json!([]), "{answer:#}");
+    for (key, _, times) in &asked {
+        pair.wait_for(*times, "batches", key).await?;
+    }
+    for (key, _, times) in &asked {
+        assert_eq!(pair.seen("batches", key)?.len(), *times, "{key}");
     }
     Ok(())
 }

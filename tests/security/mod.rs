@@ -3,9 +3,11 @@
 
 mod adapters;
 mod brokers;
+mod crowds;
 mod files;
 mod handlers;
 mod requests;
 mod resources;
+mod scopes;
 mod tls;
 mod tls_brokers;

@@ -3,6 +3,7 @@
 //! its own (the policy's), and what an outcome leads to (`settle`'s).
 
 mod answer;
+mod batch;
 mod discovery;
 mod lane;
 mod probe;
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use whimbrel_pubsub::{HandlerError, HandlerJob, Outcome};
+use whimbrel_pubsub::{BatchJob, HandlerError, HandlerJob, Outcome};
 use whimbrel_resources::Text;
 
 use crate::http::trace_header;
@@ -147,20 +148,26 @@ impl App {
         discovery::interpret(&reply.map_err(DiscoveryError::Transport)?)
     }
 
-    /// Delivers what comes out of the queue until it is closed, and returns when the last delivery is answered.
-    pub async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<HandlerJob>) {
+    /// Delivers what comes out of the queues until they are closed, and returns when the last delivery is answered.
+    pub async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<HandlerJob>, mut batches: mpsc::Receiver<BatchJob>) {
         let concurrency = self.connection.concurrency_max.unwrap_or(REQUESTS_MAX).clamp(1, REQUESTS_MAX);
         let room = Arc::new(Semaphore::new(concurrency));
         let mut deliveries = JoinSet::new();
         while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
             // What has ended is taken out at once: there are never more tasks in the set than permits, plus one round.
             while deliveries.try_join_next().is_some() {}
-            let Some(job) = queue.recv().await else { break };
             let app = Arc::clone(&self);
-            deliveries.spawn(async move {
-                app.deliver(job).await;
-                drop(permit);
-            });
+            tokio::select! {
+                Some(job) = queue.recv() => deliveries.spawn(async move {
+                    app.deliver(job).await;
+                    drop(permit);
+                }),
+                Some(batch) = batches.recv() => deliveries.spawn(async move {
+                    app.deliver_batch(batch).await;
+                    drop(permit);
+                }),
+                else => break,
+            };
         }
         while deliveries.join_next().await.is_some() {}
     }
@@ -189,6 +196,37 @@ impl App {
         }
         // Nobody waits any more: the broker delivers again.
         reply.send(outcome).ok();
+    }
+
+    /// Several events in one request.
+    async fn deliver_batch(&self, job: BatchJob) {
+        let BatchJob { entries, info, mut reply } = job;
+        if !*self.well.borrow() {
+            // Nobody waits any more: the broker delivers again.
+            reply.send(Err(HandlerError::Unwell)).ok();
+            return;
+        }
+        let path = path::clean_target(&info.path);
+        let body = batch::body(&entries, &info);
+        // A request has one trace. That of one of many events would be a lie about the others.
+        let parent = if let [entry] = &*entries { entry.event.trace_parent() } else { None };
+        let (trace, attempt) = (trace_header(parent), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
+        let request = || request::batch(&self.fixed, &path, &info, attempt, &body, trace.clone());
+        let outcomes = tokio::select! {
+            biased;
+            () = reply.closed() => return,
+            answered = self.exchange(request, answer::BODY_BYTES_MAX) => {
+                answered.map_err(HandlerError::Transport).and_then(|answered| batch::interpret(&answered, &entries))
+            }
+        };
+        let unwanted = |outcome: &&_| matches!(outcome, Ok(Outcome::Drop | Outcome::Unserved));
+        let dropped = outcomes.iter().flatten().filter(unwanted).count();
+        if dropped > 0 {
+            let (topic, events) = (&info.topic, entries.len());
+            tracing::warn!(pubsub = %info.pubsub, %topic, %path, dropped, events, "the app dropped events of a batch or has no such route");
+        }
+        // Nobody waits any more: the broker delivers again.
+        reply.send(outcomes).ok();
     }
 
     /// Sends a request on an idle connection or a new one, and reads the answer. A connection that was idle may have been

@@ -19,6 +19,9 @@ const BODY_BYTES_MAX_DEFAULT: u64 = 4 * 1024 * 1024;
 /// The largest block of request headers unless something else is set, bytes (pubsub-behaviour 1.6).
 pub const HEAD_BYTES_MAX_DEFAULT: u64 = 4 * 1024;
 
+/// Connections served at the same time unless something else is set.
+const CONNECTIONS_MAX_DEFAULT: usize = 4096;
+
 /// What stands behind the HTTP API, in single-app mode: whoever reaches it, with the token if one is set, is the one app.
 #[derive(Debug)]
 pub struct Doors {
@@ -32,6 +35,8 @@ pub struct Doors {
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
     pub head_bytes_max: u64,
+    /// Connections served at the same time. For one more a silent one has to go; while all are busy it waits.
+    pub connections_max: usize,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
     /// What is ready.
@@ -43,7 +48,7 @@ pub struct Doors {
     /// What is subscribed to, active or not, for the metadata API.
     pub subscriptions: ArcSwap<Vec<Arc<Subscription>>>,
     /// Names of the `Resiliency` resources, for the metadata API.
-    pub resiliencies: Vec<String>,
+    pub resiliencies: ArcSwap<Vec<String>>,
     /// What clients set with `PUT /v1.0/metadata/{key}`.
     pub extended: Mutex<BTreeMap<String, String>>,
     /// Cancelled by `POST /v1.0/shutdown`.
@@ -62,12 +67,13 @@ impl Doors {
             api_token: None,
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
             origins: None,
             health,
             app: None,
             app_health: None,
             subscriptions: ArcSwap::default(),
-            resiliencies: Vec::new(),
+            resiliencies: ArcSwap::default(),
             extended: Mutex::default(),
             shutdown: CancellationToken::new(),
             force_shutdown: CancellationToken::new(),

@@ -29,6 +29,9 @@ pub(crate) use trace::{PARENT, header as trace_header};
 /// An answer: all of it is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
+/// The API as an OpenAPI 3.1 document. The tests hold it against the routes and the error table.
+pub const OPENAPI: &str = include_str!("../openapi.json");
+
 /// What daprd's HTTP stack lets headers exceed their limit by, bytes; clients that fit there fit here.
 const HEAD_SLACK_BYTES: u64 = 4096;
 
@@ -97,6 +100,7 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
         Route::Metadata => metadata::get(api),
         Route::SetMetadata(key) => metadata::set(api, key, body).await,
         Route::Shutdown => shutdown(api, &head.headers),
+        Route::OpenApi => with_body(StatusCode::OK, "application/json", OPENAPI),
         Route::Other => refuse(&error::no_route()),
     }
 }
@@ -190,3 +194,6 @@ fn refuse(refusal: &Refusal) -> Answer {
     }
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! the routes are a closed enum over the raw path, for topics may hold slashes and escapes that routers rewrite.
 
 mod app;
+mod client;
 mod cors;
 mod doors;
 mod error;
@@ -15,8 +16,10 @@ mod path;
 mod server;
 
 pub use app::{App, AppConnection, DiscoveryError, Probe, ProbeError};
+pub use client::{Answered, AskError, Client, Place};
 pub use cors::Origins;
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};
 pub use health::{BrokerStates, Health};
+pub use http::OPENAPI;
 pub use metrics::serve_metrics;
 pub use server::{serve, serve_public};

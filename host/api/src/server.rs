@@ -2,11 +2,8 @@
 //! request means is `http`'s business.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,28 +11,26 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::doors::Doors;
 use crate::http::{self, Api};
 
-/// Connections served at the same time. More wait in the backlog of the operating system.
-const CONNECTIONS_MAX: usize = 4096;
+mod crowd;
 
-/// The same on the public port.
+use crowd::{Beat, Crowd, Pulse};
+
+/// Connections served at the same time on the public port.
 const PUBLIC_CONNECTIONS_MAX: usize = 64;
-
-/// How long a client may take for the headers of its first request (pubsub-behaviour 1.6).
-const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
-
-/// How long a connection may be without a request. It is closed between once and twice this.
-const IDLE_WAIT: Duration = Duration::from_secs(120);
 
 /// How long requests in flight may take to finish once the server stops.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a connection that has to go may take for what it has begun to send.
+const LEAVE_WAIT: Duration = Duration::from_millis(500);
 
 /// How long to let go of accepting when the operating system refuses (no file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +43,8 @@ const STREAMS_MAX: u32 = 256;
 
 /// Serves the API on all listeners until `stop`, then lets what is in flight finish, for ten seconds at most.
 pub async fn serve(listeners: Vec<TcpListener>, doors: Arc<Doors>, stop: CancellationToken) {
-    run(listeners, Arc::new(Server::new(doors, CONNECTIONS_MAX)), stop).await;
+    let connections_max = doors.connections_max;
+    run(listeners, Arc::new(Server::new(doors, connections_max)), stop).await;
 }
 
 /// Serves health and metadata alone, to whoever asks, until `stop`.
@@ -69,7 +65,7 @@ async fn run(listeners: Vec<TcpListener>, server: Arc<Server>, stop: Cancellatio
 struct Server {
     api: Api,
     protocols: auto::Builder<TokioExecutor>,
-    room: Arc<Semaphore>,
+    crowd: Crowd,
     /// Only health and metadata.
     public: bool,
 }
@@ -82,7 +78,7 @@ impl Server {
         protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES.max(head_room)).header_read_timeout(None);
         let head_bytes_max = u32::try_from(doors.head_bytes_max).unwrap_or(u32::MAX);
         protocols.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(head_bytes_max.saturating_mul(2));
-        Self { api: Api::new(doors), protocols, room: Arc::new(Semaphore::new(connections_max)), public: false }
+        Self { api: Api::new(doors), protocols, crowd: Crowd::new(connections_max), public: false }
     }
 }
 
@@ -92,11 +88,17 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &Task
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            accepted = next(listener, &server.room) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
-                drop(connections.spawn(connection(stream, permit, Arc::clone(server), stop.clone())));
+            Ok((stream, _)) => {
+                let (pulse, permit) = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    admitted = server.crowd.admit() => admitted,
+                };
+                let server = Arc::clone(server);
+                drop(connections.spawn(connection(stream, pulse, permit, server, stop.clone())));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -106,24 +108,16 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>, connections: &Task
     }
 }
 
-/// The next connection, once there is room for it.
-async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
-    // None only if the semaphore were closed, which it never is.
-    let permit = Arc::clone(room).acquire_owned().await.ok();
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
-}
-
 /// One connection, from its first byte to its last.
 async fn connection(
     stream: TcpStream,
+    pulse: Arc<Pulse>,
     permit: Option<OwnedSemaphorePermit>,
     server: Arc<Server>,
     stop: CancellationToken,
 ) {
     // Only a socket that is gone refuses, and that shows at the first read.
     stream.set_nodelay(true).ok();
-    let pulse = Arc::new(Pulse::default());
     let service = service_fn(|request| {
         let server = Arc::clone(&server);
         let beat = Beat::new(&pulse);
@@ -151,51 +145,16 @@ async fn connection(
             timeout(DRAIN_WAIT, exchange).await.ok();
         }
         () = pulse.stopped() => tracing::debug!("a connection without requests is closed"),
-    }
-    drop(permit);
-}
-
-/// Requests begun and ended on one connection.
-#[derive(Default)]
-struct Pulse {
-    begun: AtomicU32,
-    ended: AtomicU32,
-}
-
-impl Pulse {
-    /// Returns when the client has been silent for too long: no whole head within [`FIRST_HEAD_WAIT`] of the start, or no
-    /// request in progress and none begun for [`IDLE_WAIT`].
-    fn stopped(&self) -> impl Future<Output = ()> {
-        let mut patience = Box::pin(sleep(FIRST_HEAD_WAIT));
-        async move {
-            let mut known = 0;
-            loop {
-                patience.as_mut().await;
-                let begun = self.begun.load(Ordering::Relaxed);
-                if begun == known && begun == self.ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                known = begun;
-                patience.as_mut().reset(Instant::now() + IDLE_WAIT);
+        () = pulse.asked_to_leave() => {
+            tracing::debug!("a silent connection is closed, for its place is needed");
+            exchange.as_mut().graceful_shutdown();
+            // A request that came at the same moment is still answered, but to one that never made any.
+            if pulse.known() && timeout(LEAVE_WAIT, exchange.as_mut()).await.is_err() && pulse.busy() {
+                timeout(DRAIN_WAIT, exchange).await.ok();
             }
         }
     }
-}
-
-/// One request; counted when it begins and, however it ends, when it ends.
-struct Beat(Arc<Pulse>);
-
-impl Beat {
-    fn new(pulse: &Arc<Pulse>) -> Self {
-        pulse.begun.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(pulse))
-    }
-}
-
-impl Drop for Beat {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-    }
+    drop(permit);
 }
 
 #[cfg(test)]

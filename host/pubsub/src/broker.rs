@@ -203,6 +203,18 @@ impl Broker {
         (Self { declared, features: Arc::default(), breaker: Arc::default(), jobs }, queue)
     }
 
+    /// The same running adapter, declared otherwise in what is the host's alone: scopes.
+    #[must_use]
+    pub fn redeclared(&self, declared: Arc<Component>) -> Self {
+        Self { declared, ..self.clone() }
+    }
+
+    /// A handle that does not keep it open.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakBroker {
+        WeakBroker(self.jobs.downgrade())
+    }
+
     /// Its circuit breaker, where the policy has one.
     pub(crate) fn guard<'a>(&'a self, policy: &'a Policy) -> Option<Guard<'a>> {
         let template = policy.breaker.as_deref()?;
@@ -280,10 +292,27 @@ impl Broker {
 
     /// Closes the connection in good order. Returns when it is closed, at once if its worker is gone already.
     pub async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        if self.jobs.send(BrokerJob::Close(reply)).await.is_ok() {
-            // A worker that ends without an answer has closed too.
-            closed.await.ok();
+        close(&self.jobs).await;
+    }
+}
+
+/// A broker that closes in good order by itself once its last handle is gone: whoever publishes has one.
+#[derive(Debug, Clone)]
+pub struct WeakBroker(mpsc::WeakSender<BrokerJob>);
+
+impl WeakBroker {
+    /// Closes it though somebody may have a handle yet, as [`Broker::close`] does.
+    pub async fn close(&self) {
+        if let Some(jobs) = self.0.upgrade() {
+            close(&jobs).await;
         }
+    }
+}
+
+async fn close(jobs: &mpsc::Sender<BrokerJob>) {
+    let (reply, closed) = oneshot::channel();
+    if jobs.send(BrokerJob::Close(reply)).await.is_ok() {
+        // A worker that ends without an answer has closed too.
+        closed.await.ok();
     }
 }

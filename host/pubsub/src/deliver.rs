@@ -4,7 +4,9 @@
 //! Everything that runs for a subscription runs within that one task: no spawns, no locks that are ever contended, and
 //! the same order of events for the same seed.
 
+mod batch;
 mod feed;
+mod live;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,22 +18,26 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use whimbrel_resources::{Bulk, Policy};
 
 use crate::broker::Metadata;
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::error::HandlerError;
 use crate::event::Event;
 use crate::events::About;
-use crate::group::{Concurrency, Keys};
+use crate::group::{Concurrency, Keys, Places};
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::{self, Ledger};
-use crate::metrics::{Ingress, Status};
+use crate::metrics::{InFlight, Ingress, Status};
 use crate::policy::{self, Attempts, Code, Guard, Refused};
-use crate::route::Routes;
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
+use feed::Load;
+
+pub use live::Live;
+use live::Rules;
 
 /// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
@@ -40,18 +46,19 @@ use crate::{envelope, events, scope};
 /// still goes, everything else stays with the broker. So it does while the handler is ill; once it is well, all begins
 /// again.
 pub async fn deliver(
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
-    let mut context = Context::new(subscription, topology);
+    let mut context = Context::new(live, topology);
     let mut ready = Some(ready);
     loop {
+        let well = context.subscription().handler.well();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = context.subscription.handler.well() => {}
+            () = well => {}
         }
         context.stopping = Stopping::within(&stop);
         while_well(&context, &mut ready).await;
@@ -67,7 +74,7 @@ async fn while_well(context: &Context, ready: &mut Option<oneshot::Sender<()>>) 
         let last = feed::serve_all(context, &mut running, ready, Context::carry).await;
         feed::drain(context, &mut running, last).await;
     };
-    let mut ill = pin!(context.subscription.handler.ill());
+    let mut ill = pin!(context.subscription().handler.ill());
     let mut serving = pin!(serving);
     tokio::select! {
         biased;
@@ -79,24 +86,30 @@ async fn while_well(context: &Context, ready: &mut Option<oneshot::Sender<()>>) 
 
 /// What all deliveries of a subscription share.
 struct Context {
-    subscription: Arc<Subscription>,
+    live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     stopping: Stopping,
     concurrency: Concurrency,
     keys: Keys,
+    places: Places,
+    /// Set where events go several at a time.
+    bulk: Option<Bulk>,
     ledger: Ledger,
     counts_redeliveries: bool,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
-    routes: Routes,
     raw: Result<bool, String>,
     pubsub: Arc<str>,
-    dead_letter_topic: Option<Arc<str>>,
+    topic: Arc<str>,
 }
 
-/// What is known about a delivery on its way.
-struct Course {
+/// A delivery on its way, and what is known about it.
+struct Course<'a> {
+    /// The delivery. Its message has no metadata meanwhile.
+    delivery: Delivery,
+    /// The message's metadata, shared with who receives the event.
+    metadata: Arc<Metadata>,
     /// Which delivery of this subscription it is.
     number: u64,
     /// The number of its attempt: the one that is made, or would be.
@@ -105,37 +118,85 @@ struct Course {
     event: Option<Arc<Event>>,
     /// Attempts that it may have in all its deliveries. None: each delivery has the policy's, whatever was before it.
     budget: Option<u32>,
+    /// Those of the moment it began.
+    rules: Arc<Rules>,
+    under_way: InFlight<'a>,
+}
+
+impl Course<'_> {
+    /// Whether the attempt that is made is the last of its budget, or beyond it.
+    fn is_spent(&self) -> bool {
+        self.budget.is_some_and(|budget| self.attempt >= budget)
+    }
+
+    /// Whether the attempt that would be made is beyond its budget.
+    fn is_overspent(&self) -> bool {
+        self.budget.is_some_and(|budget| self.attempt > budget)
+    }
+}
+
+/// An attempt that brought nothing.
+struct Failure {
+    /// What happened.
+    what: String,
+    /// What a policy matches it by.
+    code: Option<Code>,
 }
 
 impl Context {
-    fn new(subscription: Arc<Subscription>, topology: Arc<ArcSwap<Topology>>) -> Self {
-        let declared = &subscription.declared;
-        let dead_letter_topic = declared.dead_letter_topic.as_deref().filter(|topic| !topic.is_empty()).map(Arc::from);
+    fn new(live: Arc<Live>, topology: Arc<ArcSwap<Topology>>) -> Self {
+        let rules = live.rules();
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         let metrics = &topology.load().environment.metrics;
-        let counts = metrics.ingress(&subscription.caller.app_id, &declared.pubsub, &declared.topic);
+        let counts = metrics.ingress(&caller.app_id, &declared.pubsub, &declared.topic);
         Self {
             topology,
             counts,
             stopping: Stopping::within(&CancellationToken::new()),
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
+            places: Places::default(),
+            bulk: declared.bulk.filter(|_| rules.subscription.handler.takes_batches()),
             ledger: Ledger::default(),
             counts_redeliveries: ledger::counts_redeliveries(declared),
             courses: AtomicU64::new(0),
-            routes: Routes::new(declared),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
-            dead_letter_topic,
-            subscription,
+            topic: Arc::from(declared.topic.as_str()),
+            live,
+        }
+    }
+
+    /// What the feed has for us, from its arrival to its end.
+    async fn carry(&self, load: Load) {
+        match load {
+            Load::One(delivery) => self.carry_one(delivery).await,
+            // Boxed, so that those who carry one each are not as large as those who carry many.
+            Load::Batch(deliveries) => Box::pin(self.carry_batch(deliveries)).await,
         }
     }
 
     /// One delivery, from its arrival to its end. The rules are those of the moment it began.
-    async fn carry(&self, mut delivery: Delivery) {
-        step("deliver.arrived");
-        let _under_way = self.counts.begin();
+    async fn carry_one(&self, delivery: Delivery) {
         let topology = self.topology.load_full();
-        let broker = topology.broker(&self.pubsub, &self.subscription.caller);
+        let mut course = self.begin(&topology, self.live.rules(), delivery);
+        let decided = async {
+            let disposition = self.decide(&topology, &mut course).await;
+            self.in_turn(&topology, &mut course, disposition).await
+        };
+        let disposition = tokio::select! {
+            biased;
+            disposition = decided => disposition,
+            () = self.stopping.abandoned.cancelled() => Disposition::Hold,
+        };
+        self.end(&topology, course, disposition).await;
+    }
+
+    /// A delivery is on its way.
+    fn begin(&self, topology: &Topology, rules: Arc<Rules>, mut delivery: Delivery) -> Course<'_> {
+        step("deliver.arrived");
+        let under_way = self.counts.begin();
+        let broker = topology.broker(&self.pubsub, &rules.subscription.caller);
         if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
             delivery.message.topic = plain;
         }
@@ -143,220 +204,280 @@ impl Context {
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
         let budget = policy::budget(topology.policies.inbound(&self.pubsub)).filter(|_| self.counts_redeliveries);
-        let mut course = Course { number, attempt, event: None, budget };
-        let disposition = tokio::select! {
-            biased;
-            disposition = self.decide_in_turn(&topology, &delivery, &metadata, &mut course) => disposition,
-            () = self.stopping.abandoned.cancelled() => Disposition::Hold,
-        };
+        Course { delivery, metadata, number, attempt, event: None, budget, rules, under_way }
+    }
+
+    /// Its end, whatever was decided.
+    async fn end(&self, topology: &Topology, course: Course<'_>, disposition: Disposition) {
+        let Course { mut delivery, metadata, number, attempt, event, rules, under_way: _under_way, .. } = course;
         if let Disposition::DeadLetter(_) = disposition {
             delivery.message.metadata = Arc::unwrap_or_clone(metadata);
         }
         let exit = Exit {
-            topology: &topology,
-            subscription: &self.subscription,
+            topology,
+            subscription: &rules.subscription,
             counts: &self.counts,
-            dead_letter_topic: self.dead_letter_topic.as_ref(),
-            event_id: course.event.as_deref().map(Event::id).unwrap_or_default(),
-            attempt: course.attempt,
+            dead_letter_topic: rules.dead_letter_topic.as_ref(),
+            event_id: event.as_deref().map(Event::id).unwrap_or_default(),
+            attempt,
             stopping: &self.stopping,
         };
         let settled = settle(exit, delivery, disposition).await;
         if settled.comes_back {
-            self.ledger.note(&settled.message_id, course.number, course.attempt);
+            self.ledger.note(&settled.message_id, number, attempt);
         } else {
             self.ledger.done(&settled.message_id);
         }
     }
 
-    /// Decides what becomes of a delivery. Where others wait for it, it is not given back to the broker, which would send
-    /// them first: it waits here, its lease kept, and is tried again.
-    async fn decide_in_turn(
-        &self,
-        topology: &Topology,
-        delivery: &Delivery,
-        metadata: &Arc<Metadata>,
-        course: &mut Course,
-    ) -> Disposition {
+    /// What was decided, or what is decided in the end: where others wait for it, it is not given back to the broker,
+    /// which would send them first. It waits here, its lease kept, and is tried again.
+    async fn in_turn(&self, topology: &Topology, course: &mut Course<'_>, mut decided: Disposition) -> Disposition {
         loop {
-            let disposition = self.decide(topology, delivery, metadata, course).await;
-            let Disposition::RetryAfter(wait, reason) = &disposition else { return disposition };
-            if !delivery.has_turn() {
-                return disposition;
+            let Disposition::RetryAfter(wait, reason) = &decided else { return decided };
+            if !course.delivery.has_turn() {
+                return decided;
             }
-            let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
-            let about = self.about(delivery, event_id, course.attempt);
-            events::attempt_failed(about, &reason.to_string(), *wait);
-            if !self.wait_for_next(delivery, course, *wait).await {
+            events::attempt_failed(self.about(course), &reason.to_string(), *wait);
+            if !self.wait_for_next(course, *wait).await {
                 return Disposition::Hold;
             }
+            decided = self.decide(topology, course).await;
         }
     }
 
     /// Waits for the next attempt and numbers it; false: there is none within this delivery.
-    async fn wait_for_next(&self, delivery: &Delivery, course: &mut Course, wait: Duration) -> bool {
+    async fn wait_for_next(&self, course: &mut Course<'_>, wait: Duration) -> bool {
+        self.wait_out(&course.delivery, wait).await && self.number_next(course)
+    }
+
+    /// Waits for the next attempt; false: there is none within this delivery.
+    async fn wait_out(&self, delivery: &Delivery, wait: Duration) -> bool {
         tokio::select! {
             biased;
-            () = self.stopping.stop.cancelled() => return false,
-            () = delivery.over() => return false,
-            () = tokio::time::sleep(wait) => {}
+            () = self.stopping.stop.cancelled() => false,
+            () = delivery.over() => false,
+            () = tokio::time::sleep(wait) => true,
         }
-        let next = self.ledger.next(&delivery.id, course.number, course.attempt);
+    }
+
+    /// Numbers the next attempt; false: a later delivery of the message is on its way.
+    fn number_next(&self, course: &mut Course<'_>) -> bool {
+        let next = self.ledger.next(&course.delivery.id, course.number, course.attempt);
         course.attempt = next.unwrap_or(course.attempt);
         next.is_some()
     }
 
-    /// Decides what becomes of a delivery: scope, envelope, expiry, route, attempts.
-    async fn decide(
-        &self,
-        topology: &Topology,
-        delivery: &Delivery,
-        metadata: &Arc<Metadata>,
-        course: &mut Course,
-    ) -> Disposition {
-        let Subscription { declared, caller, .. } = &*self.subscription;
+    /// Decides what becomes of a delivery.
+    async fn decide(&self, topology: &Topology, course: &mut Course<'_>) -> Disposition {
+        match self.examine(topology, course) {
+            Ok((event, path)) => self.attempts(topology, &event, path, course).await,
+            Err(disposition) => disposition,
+        }
+    }
+
+    /// What comes before any attempt: scope, envelope, expiry, route. The event and where it goes.
+    ///
+    /// # Errors
+    /// It goes nowhere; what becomes of it.
+    fn examine(&self, topology: &Topology, course: &mut Course<'_>) -> Result<(Arc<Event>, Arc<str>), Disposition> {
+        let rules = Arc::clone(&course.rules);
+        let Subscription { declared, caller, .. } = &*rules.subscription;
         // Gone with a reload: whoever is to decide, it is not this snapshot.
-        let Some(broker) = topology.broker(&declared.pubsub, caller) else { return Disposition::Hold };
-        let (scopes, actual) = (&broker.declared.topic_scopes, &*delivery.message.topic);
+        let broker = topology.broker(&declared.pubsub, caller).ok_or(Disposition::Hold)?;
+        let message = &course.delivery.message;
+        let (scopes, actual) = (&broker.declared.topic_scopes, &*message.topic);
         let wildcards = broker.features.get().is_some_and(|features| features.wildcards);
         if !scope::allow_delivery(scopes, &caller.app_id, &declared.topic, actual, wildcards) {
-            return self.give_up(Reason::Forbidden, course);
+            return Err(self.give_up(Reason::Forbidden, course));
         }
         let environment = &topology.environment;
-        let event = match envelope::unwrap(&delivery.message, metadata, &self.raw, &self.pubsub, &environment.random) {
+        let event = match envelope::unwrap(message, &course.metadata, &self.raw, &self.pubsub, &environment.random) {
             Ok(event) => Arc::new(event),
-            Err(reason) => return self.give_up(reason, course),
+            Err(reason) => return Err(self.give_up(reason, course)),
         };
         course.event = Some(Arc::clone(&event));
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
-            return self.give_up(Reason::Expired, course);
+            return Err(self.give_up(Reason::Expired, course));
         }
-        let path = match self.routes.select(&event) {
-            Ok(Some(path)) => path,
-            Ok(None) => return self.give_up(Reason::Unrouted, course),
-            Err(what) => return self.give_up(Reason::Unruled(what), course),
-        };
-        let info = DeliveryInfo {
-            pubsub: Arc::clone(&self.pubsub),
-            topic: Arc::clone(&delivery.message.topic),
-            path,
-            attempt: course.attempt,
-            last_attempt: false,
-            metadata: Arc::clone(metadata),
-        };
-        self.attempts(topology, delivery, &event, info, course).await
+        match rules.routes.select(&event) {
+            Ok(Some(path)) => Ok((event, path)),
+            Ok(None) => Err(self.give_up(Reason::Unrouted, course)),
+            Err(what) => Err(self.give_up(Reason::Unruled(what), course)),
+        }
     }
 
     /// As many attempts as the inbound policy allows.
     async fn attempts(
         &self,
         topology: &Topology,
-        delivery: &Delivery,
         event: &Arc<Event>,
-        mut info: DeliveryInfo,
-        course: &mut Course,
+        path: Arc<str>,
+        course: &mut Course<'_>,
     ) -> Disposition {
-        let policy = topology.policies.inbound(&self.subscription.declared.pubsub);
-        let random = &topology.environment.random;
-        let mut attempts = match course.budget {
-            Some(budget) if course.attempt > budget => {
-                return self.give_up(Reason::Exhausted("all were used before this delivery".to_owned()), course);
-            }
-            Some(_) => Attempts::from(policy, random, course.attempt),
-            None => Attempts::new(policy, random),
+        if course.is_overspent() {
+            return self.overspent(course);
+        }
+        let policy = topology.policies.inbound(&self.pubsub);
+        let first = course.budget.map_or(1, |_| course.attempt);
+        let mut attempts = Attempts::from(policy, &topology.environment.random, first);
+        let guard = self.guard(topology, policy);
+        let mut info = DeliveryInfo {
+            pubsub: Arc::clone(&self.pubsub),
+            topic: Arc::clone(&course.delivery.message.topic),
+            path,
+            attempt: course.attempt,
+            last_attempt: false,
+            metadata: Arc::clone(&course.metadata),
         };
-        let guard = topology.brokers.get(&self.subscription.declared.pubsub).and_then(|broker| broker.guard(policy));
         loop {
             let pass = match guard.map(Guard::enter).transpose() {
                 Ok(pass) => pass,
-                Err(refused) => return self.kept_off(refused, delivery, course),
+                Err(refused) => return self.kept_off(refused, course),
             };
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
             let begun = Instant::now();
-            let attempt = self.subscription.handler.deliver(Arc::clone(event), info.clone());
-            let result = match policy.timeout {
-                None => attempt.await,
-                Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
-            };
+            let result = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
             step("deliver.handled");
             if result == Err(HandlerError::Unwell) {
-                return self.uncharged(RETRY_WAIT_MIN, Reason::Unwell, delivery, course);
+                return self.unasked(course);
             }
             // A worker that is gone says nothing about the app: its pass is given back.
             if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
-                pass.end(matches!(result, Ok(Outcome::Success | Outcome::Drop)));
+                pass.end(is_done(&result));
             }
             self.counts.attempted(course.attempt, Status::of(&result), begun.elapsed());
-            let code = result.as_ref().err().and_then(Code::of_delivery);
-            let failure = match result {
-                Ok(Outcome::Success) => return Disposition::Ack,
-                Ok(Outcome::Drop) => return self.give_up(Reason::Dropped, course),
-                Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
-                Err(HandlerError::Gone) => return self.handler_gone(delivery, course),
-                Err(error) => error.to_string(),
+            let failure = match self.judge(result, course) {
+                Ok(disposition) => return disposition,
+                Err(failure) => failure,
             };
-            if self.stopping.stop.is_cancelled() {
-                return Disposition::Hold;
-            }
-            let wait = if attempts.retries(code) { attempts.advance() } else { None };
-            let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure), course) };
-            events::attempt_failed(self.about(delivery, event.id(), course.attempt), &failure, wait);
-            if !self.wait_for_next(delivery, course, wait).await {
+            let wait = if attempts.retries(failure.code) { attempts.advance() } else { None };
+            let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure.what), course) };
+            events::attempt_failed(self.about(course), &failure.what, wait);
+            if !self.wait_for_next(course, wait).await {
                 return Disposition::Hold;
             }
         }
     }
 
+    /// One attempt: where batches are asked for, with a batch of one.
+    async fn attempt(
+        &self,
+        topology: &Topology,
+        rules: &Rules,
+        event: &Arc<Event>,
+        info: &DeliveryInfo,
+    ) -> Result<Outcome, HandlerError> {
+        match self.bulk {
+            None => rules.subscription.handler.deliver(Arc::clone(event), info.clone()).await,
+            Some(_) => self.attempt_alone(topology, rules, event, info).await,
+        }
+    }
+
+    fn guard<'a>(&self, topology: &'a Topology, policy: &'a Policy) -> Option<Guard<'a>> {
+        topology.brokers.get(&*self.pubsub).and_then(|broker| broker.guard(policy))
+    }
+
+    /// What an attempt comes to.
+    ///
+    /// # Errors
+    /// It failed, and another may follow.
+    fn judge(&self, result: Result<Outcome, HandlerError>, course: &mut Course<'_>) -> Result<Disposition, Failure> {
+        let code = result.as_ref().err().and_then(Code::of_delivery);
+        let what = match result {
+            Ok(Outcome::Success) => return Ok(Disposition::Ack),
+            Ok(Outcome::Drop) => return Ok(self.give_up(Reason::Dropped, course)),
+            Ok(Outcome::Unserved) => return Ok(self.give_up(Reason::Unserved, course)),
+            Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
+            Err(HandlerError::Gone) => return Ok(self.handler_gone(course)),
+            Err(HandlerError::Unwell) => return Ok(self.unasked(course)),
+            Err(error) => error.to_string(),
+        };
+        if self.stopping.stop.is_cancelled() { Ok(Disposition::Hold) } else { Err(Failure { what, code }) }
+    }
+
     /// The worker ended and may have taken many events with it, so the attempt is not charged to any of them.
-    fn handler_gone(&self, delivery: &Delivery, course: &mut Course) -> Disposition {
-        let wait = retry_wait(course.attempt.max(delivery.count.unwrap_or(1)));
-        self.uncharged(wait, Reason::HandlerGone, delivery, course)
+    fn handler_gone(&self, course: &mut Course<'_>) -> Disposition {
+        let wait = retry_wait(course.attempt.max(course.delivery.count.unwrap_or(1)));
+        self.uncharged(wait, Reason::HandlerGone, course)
+    }
+
+    /// The app is ill and was not asked.
+    fn unasked(&self, course: &mut Course<'_>) -> Disposition {
+        self.uncharged(RETRY_WAIT_MIN, Reason::Unwell, course)
+    }
+
+    /// What becomes of one that has no attempt left: see [`Course::is_overspent`].
+    fn overspent(&self, course: &Course<'_>) -> Disposition {
+        self.give_up(Reason::Exhausted("all were used before this delivery".to_owned()), course)
     }
 
     /// The circuit breaker spares the app, and the message is no worse for it: it comes again when the breaker may let it
     /// pass, whatever attempts it has had. Dapr dead-letters it at once where there is a dead-letter topic.
-    fn kept_off(&self, refused: Refused, delivery: &Delivery, course: &mut Course) -> Disposition {
+    fn kept_off(&self, refused: Refused, course: &mut Course<'_>) -> Disposition {
         let wait = match refused {
             Refused::Open(wait) => wait.clamp(RETRY_WAIT_MIN, RETRY_WAIT_MAX),
             Refused::Probed => retry_wait(course.attempt),
         };
-        self.uncharged(wait, Reason::BreakerOpen, delivery, course)
+        self.uncharged(wait, Reason::BreakerOpen, course)
     }
 
     /// Gives it back as if this attempt had never been begun.
-    fn uncharged(&self, wait: Duration, reason: Reason, delivery: &Delivery, course: &mut Course) -> Disposition {
+    fn uncharged(&self, wait: Duration, reason: Reason, course: &mut Course<'_>) -> Disposition {
+        self.ledger.take_back(&course.delivery.id, course.attempt);
+        course.attempt = course.attempt.saturating_sub(1);
         if self.stopping.stop.is_cancelled() {
             return Disposition::Hold;
         }
-        self.ledger.take_back(&delivery.id, course.attempt);
-        course.attempt = course.attempt.saturating_sub(1);
         Disposition::RetryAfter(wait, reason)
     }
 
     /// What a reason means: the dead-letter topic where there is one, save for what the app may not have. Without one,
     /// what nobody will ever want is dropped, and what failed comes again, unless its attempts are numbered.
-    fn give_up(&self, reason: Reason, course: &Course) -> Disposition {
+    fn give_up(&self, reason: Reason, course: &Course<'_>) -> Disposition {
         match reason {
-            Reason::Forbidden => Disposition::Drop(reason),
+            Reason::Forbidden | Reason::Unserved => Disposition::Drop(reason),
             Reason::HandlerGone | Reason::BreakerOpen | Reason::Unwell => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }
-            _ if self.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
+            _ if course.rules.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
             // This one was the last, and the operator wants an end.
-            _ if course.budget.is_some_and(|budget| course.attempt >= budget) => Disposition::Drop(reason),
+            _ if course.is_spent() => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }
         }
     }
 
-    fn about<'a>(&'a self, delivery: &'a Delivery, event_id: &'a str, attempt: u32) -> About<'a> {
-        let Delivery { id, message, .. } = delivery;
-        let (subscription, counts) = (&*self.subscription, &*self.counts);
-        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt }
+    fn about<'a>(&'a self, course: &'a Course<'_>) -> About<'a> {
+        let Delivery { id, message, .. } = &course.delivery;
+        let event_id = course.event.as_deref().map(Event::id).unwrap_or_default();
+        let (subscription, counts) = (&*course.rules.subscription, &*self.counts);
+        About { subscription, counts, topic: &message.topic, message_id: id, event_id, attempt: course.attempt }
     }
+
+    /// As it is now. Nobody may keep it: its handler ends with its last handle.
+    fn subscription(&self) -> Arc<Subscription> {
+        Arc::clone(&self.live.rules().subscription)
+    }
+}
+
+/// An attempt within the policy's time.
+async fn within<T>(
+    wait: Option<Duration>,
+    attempt: impl Future<Output = Result<T, HandlerError>>,
+) -> Result<T, HandlerError> {
+    match wait {
+        None => attempt.await,
+        Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
+    }
+}
+
+/// Whether the app has done with an event what it wanted to.
+fn is_done(result: &Result<Outcome, HandlerError>) -> bool {
+    matches!(result, Ok(Outcome::Success | Outcome::Drop | Outcome::Unserved))
 }
 
 #[cfg(test)]

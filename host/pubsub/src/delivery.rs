@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Arrived, FeedJob, Message, Verdict};
 use crate::error::{BrokerError, SettleError};
-use crate::group::Turn;
+use crate::group::Place;
 
 /// How long a settlement may take to be confirmed. Past it the delivery counts as unsettled, and the broker's
 /// redelivery has it.
@@ -19,6 +19,9 @@ pub enum Reason {
     /// The subscriber said so.
     #[error("the subscriber dropped it")]
     Dropped,
+    /// The subscriber takes no batches where it was to go.
+    #[error("the subscriber takes no batches at this route")]
+    Unserved,
     /// The policy's attempts are used up; the last failure.
     #[error("no attempt is left: {0}")]
     Exhausted(String),
@@ -77,8 +80,8 @@ pub struct Delivery {
     jobs: mpsc::Sender<FeedJob>,
     leave: CancellationToken,
     settled: bool,
-    /// Its turn among the messages of its key, where they keep their order.
-    turn: Option<Turn>,
+    /// Its place among those that may run at once, where they have to be admitted.
+    place: Option<Place>,
 }
 
 impl Delivery {
@@ -86,18 +89,18 @@ impl Delivery {
     #[must_use]
     pub fn new(arrived: Arrived, jobs: mpsc::Sender<FeedJob>, leave: CancellationToken) -> Self {
         let Arrived { token, id, message, count } = arrived;
-        Self { token, id, message, count, jobs, leave, settled: false, turn: None }
+        Self { token, id, message, count, jobs, leave, settled: false, place: None }
     }
 
-    /// The same with its turn, which is over when the delivery is settled.
-    pub(crate) fn in_turn(mut self, turn: Option<Turn>) -> Self {
-        self.turn = turn;
+    /// The same with its place, which is free again when the delivery is settled.
+    pub(crate) fn in_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
-    /// Whether others wait for it to be done with.
+    /// Whether others of its key wait for it to be done with.
     pub(crate) fn has_turn(&self) -> bool {
-        self.turn.is_some()
+        self.place.as_ref().is_some_and(Place::has_turn)
     }
 
     /// Tells the broker. Called by `settle` only.

@@ -82,6 +82,19 @@ impl Event {
         &self.body
     }
 
+    /// The event in the JSON format, for a place where anything else would spoil what stands beside it: as it was stored,
+    /// save that bytes which are no UTF-8 are replaced. In binary mode it is put together here.
+    #[must_use]
+    pub fn json(&self) -> Cow<'_, str> {
+        if !self.binary {
+            return Cow::Borrowed(std::str::from_utf8(&self.text).unwrap_or("null"));
+        }
+        let text = |text: &Text| serde_json::Value::from(self.text_of(text));
+        let members = self.members.iter().map(|member| (self.text_of(&member.name).to_owned(), text(&member.value)));
+        let data = ("data_base64".to_owned(), STANDARD.encode(&self.body).into());
+        Cow::Owned(serde_json::Value::Object(members.chain([data]).collect()).to_string())
+    }
+
     /// Any attribute, as text: a string's own, the JSON text of everything else. `None`: absent or `null`.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {

@@ -69,6 +69,7 @@ pub(crate) fn declared(topic: &str, dead_letter_topic: Option<&str>, metadata: &
         default_route: Some("/in".into()),
         dead_letter_topic: dead_letter_topic.map(str::to_owned),
         metadata: pairs(metadata),
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Declarative,
     }

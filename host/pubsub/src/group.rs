@@ -4,8 +4,10 @@
 //! `orderPerKey`.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
 use whimbrel_resources::Subscription;
 
 use crate::broker::Arrived;
@@ -38,7 +40,11 @@ impl Concurrency {
             let parsed = given(name).map(|value| value.parse::<u32>().map_err(|_| unreadable(declared, name, value)));
             parsed.and_then(Result::ok)
         };
-        let unsettled = number("maxUnsettled").map_or(UNSETTLED_DEFAULT, |number| number.clamp(1, UNSETTLED_MAX));
+        let unsettled = number("maxUnsettled").unwrap_or_else(|| {
+            // While one batch is with the app, the next one fills.
+            declared.bulk.map_or(0, |bulk| bulk.max_messages.saturating_mul(2)).max(UNSETTLED_DEFAULT)
+        });
+        let unsettled = unsettled.clamp(1, UNSETTLED_MAX);
         let running = number("maxConcurrency").map_or(unsettled, |number| number.clamp(1, unsettled));
         let per_key = given("orderPerKey").is_some_and(|value| match value.to_ascii_lowercase().as_str() {
             "true" => true,
@@ -94,19 +100,69 @@ impl Drop for Turn {
     }
 }
 
+/// The deliveries that run, over all feeds of a subscription.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Places(Arc<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    count: AtomicUsize,
+    freed: Notify,
+}
+
+/// A delivery's place among those that may run at once, and its turn if it has a key. Dropped when it is done with.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Places,
+    turn: Option<Turn>,
+}
+
+impl Places {
+    /// Returns when a place was freed since this was last asked.
+    pub(crate) async fn freed(&self) {
+        self.0.freed.notified().await;
+    }
+
+    fn taken(&self) -> usize {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, turn: Option<Turn>) -> Place {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        Place { places: self.clone(), turn }
+    }
+}
+
+impl Place {
+    /// Whether others of its key wait for it.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Before whoever waits looks.
+        self.turn = None;
+        self.places.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.places.0.freed.notify_one();
+    }
+}
+
 /// What has arrived and waits for its turn. An adapter that keeps to `max-unsettled` makes nothing wait but for a key or
 /// for `maxConcurrency`; one that does not is held up at its stream once so many wait here.
 #[derive(Debug)]
 pub(crate) struct Admission {
     concurrency: Concurrency,
     keys: Keys,
+    places: Places,
     waiting: VecDeque<Arrived>,
 }
 
 impl Admission {
     /// Nothing waits yet.
-    pub(crate) fn new(concurrency: Concurrency, keys: Keys) -> Self {
-        Self { concurrency, keys, waiting: VecDeque::new() }
+    pub(crate) fn new(concurrency: Concurrency, keys: Keys, places: Places) -> Self {
+        Self { concurrency, keys, places, waiting: VecDeque::new() }
     }
 
     /// Whether more may be taken from the feed. Where keys wait for one another, others must come past them.
@@ -124,20 +180,20 @@ impl Admission {
         }
     }
 
-    /// The next one whose key is free, if so many running ones leave room for it, with the turn it takes. What has no key
-    /// waits for nobody.
-    pub(crate) fn admit(&mut self, running: usize) -> Option<(Arrived, Option<Turn>)> {
-        if running >= self.concurrency.running as usize {
+    /// The next one whose key is free, if those that run leave room for it, with the place it takes. What has no key waits
+    /// for nobody.
+    pub(crate) fn admit(&mut self) -> Option<(Arrived, Place)> {
+        if self.places.taken() >= self.concurrency.running as usize {
             return None;
         }
         if !self.concurrency.per_key {
-            return self.waiting.pop_front().map(|arrived| (arrived, None));
+            return self.waiting.pop_front().map(|arrived| (arrived, self.places.take(None)));
         }
         let free = |arrived: &Arrived| arrived.message.key.as_deref().is_none_or(|key| self.keys.free(key));
         let next = self.waiting.iter().position(free)?;
         let arrived = self.waiting.remove(next)?;
         let turn = arrived.message.key.as_deref().and_then(|key| self.keys.take(key));
-        Some((arrived, turn))
+        Some((arrived, self.places.take(turn)))
     }
 
     /// The feed is left, and the next one brings again what does not end in time. Where keys keep their order nothing is

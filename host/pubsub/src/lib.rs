@@ -14,6 +14,7 @@ mod event;
 mod events;
 #[cfg(test)]
 mod fakes;
+pub mod fuzz;
 mod group;
 mod handler;
 mod ledger;
@@ -31,14 +32,14 @@ mod topology;
 
 pub use broker::{
     Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, StartPosition, SubscribeJob,
-    Verdict,
+    Verdict, WeakBroker,
 };
-pub use deliver::deliver;
+pub use deliver::{Live, deliver};
 pub use delivery::{Delivery, Disposition, Reason};
 pub use environment::{Clock, Environment, Random};
 pub use error::{BrokerError, HandlerError, PublishError, SettleError};
 pub use event::Event;
-pub use handler::{DeliveryInfo, Handler, HandlerJob, Outcome};
+pub use handler::{BatchEntry, BatchInfo, BatchJob, DeliveryInfo, Handler, HandlerJob, Outcome, Outcomes};
 pub use metrics::{Ingress, Metrics};
 pub use publish::{check, publish, publish_bulk};
 pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest, Trace};

@@ -17,7 +17,7 @@ use prometheus::{
 };
 
 pub use handles::Ingress;
-pub(crate) use handles::{Egress, Status};
+pub(crate) use handles::{Egress, InFlight, Status};
 
 /// Upper bounds of latencies, milliseconds: Dapr's, and ours below one.
 const LATENCY_BUCKETS_MS: [f64; 37] = [
@@ -34,6 +34,7 @@ const OTHER_TOPICS: &str = "(other)";
 
 const EGRESS_LABELS: [&str; 5] = ["app_id", "component", "namespace", "success", "topic"];
 const INGRESS_LABELS: [&str; 6] = ["app_id", "component", "namespace", "process_status", "status", "topic"];
+const INGRESS_BULK_LABELS: [&str; 5] = ["app_id", "component", "namespace", "process_status", "topic"];
 const OWN_LABELS: [&str; 3] = ["app_id", "component", "topic"];
 const REASON_LABELS: [&str; 4] = ["app_id", "component", "topic", "reason"];
 
@@ -63,6 +64,9 @@ struct Families {
     egress_bulk_latencies: HistogramVec,
     ingress_count: IntCounterVec,
     ingress_latencies: HistogramVec,
+    ingress_bulk_count: IntCounterVec,
+    ingress_bulk_latencies: HistogramVec,
+    ingress_bulk_events: IntCounterVec,
     in_flight: IntGaugeVec,
     attempts: IntCounterVec,
     further: IntCounterVec,
@@ -160,6 +164,21 @@ impl Families {
                 "dapr_component_pubsub_ingress_latencies",
                 "How long the app took for an attempt, milliseconds.",
                 &INGRESS_LABELS,
+            )?,
+            ingress_bulk_count: registered.counter(
+                "dapr_component_pubsub_ingress_bulk_count",
+                "Attempts to deliver a batch.",
+                &INGRESS_BULK_LABELS,
+            )?,
+            ingress_bulk_latencies: registered.latencies(
+                "dapr_component_pubsub_ingress_bulk_latencies",
+                "How long the app took for a batch, milliseconds.",
+                &INGRESS_BULK_LABELS,
+            )?,
+            ingress_bulk_events: registered.counter(
+                "dapr_component_pubsub_ingress_bulk_event_count",
+                "Attempts to deliver an event in a batch.",
+                &INGRESS_BULK_LABELS,
             )?,
             in_flight: registered.gauge("whimbrel_deliveries_in_flight", "Deliveries under way.", &OWN_LABELS)?,
             attempts: registered.counter("whimbrel_delivery_attempts_total", "Attempts to deliver.", &OWN_LABELS)?,

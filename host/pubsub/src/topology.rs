@@ -9,6 +9,7 @@ use crate::broker::Broker;
 use crate::environment::Environment;
 use crate::handler::Handler;
 use crate::request::Caller;
+use crate::scope;
 
 /// Everything a message needs on its way, taken once per message.
 #[derive(Debug)]
@@ -40,4 +41,20 @@ pub struct Subscription {
     pub group: String,
     /// Who receives its events.
     pub handler: Handler,
+}
+
+impl Subscription {
+    /// The broker it is served by.
+    ///
+    /// # Errors
+    /// It is not meant to be: why.
+    pub fn broker<'a>(&self, topology: &'a Topology) -> Result<&'a Broker, String> {
+        let Self { declared, caller, .. } = self;
+        let broker = topology.broker(&declared.pubsub, caller);
+        let broker = broker.ok_or_else(|| format!("pubsub {} is not found", declared.pubsub))?;
+        if !scope::allow_subscribe(&broker.declared.topic_scopes, &caller.app_id, &declared.topic) {
+            return Err("the scopes do not let this app subscribe to this topic".to_owned());
+        }
+        Ok(broker)
+    }
 }

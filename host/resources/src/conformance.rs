@@ -2,6 +2,7 @@
 //!
 //! Called by the binary. Absent on purpose: running anything.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -142,7 +143,12 @@ pub fn conformance(file: &Path) -> Result<(Component, Conformance, Vec<Problem>)
     let mut problems = Vec::new();
     // The kit stands for no app, and its file is all there is: no secret stores.
     let (surroundings, stores) = (Surroundings::of_process(), HashMap::new());
-    let sources = raw::component::Sources { app_id: CONFORMING_APP, surroundings: &surroundings, stores: &stores };
+    let sources = raw::component::Sources {
+        app_id: CONFORMING_APP,
+        surroundings: &surroundings,
+        stores: &stores,
+        files: &RefCell::default(),
+    };
     let (mut components, mut conformances) = (Vec::new(), Vec::new());
     for document in folder::parse(file, &bytes, &mut problems) {
         let root = Place::root(file, &document.root);

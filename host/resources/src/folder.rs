@@ -48,6 +48,12 @@ pub(crate) fn documents(folder: &Path, problems: &mut Vec<Problem>) -> Vec<Docum
     documents
 }
 
+/// The files of resources in a folder, sorted by name; none, if there is no such folder. Nothing is read.
+#[must_use]
+pub fn resource_files(folder: &Path) -> Vec<PathBuf> {
+    yaml_files(folder).unwrap_or_default()
+}
+
 /// Sorted by name, as bytes.
 fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();

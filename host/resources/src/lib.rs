@@ -5,8 +5,10 @@
 
 mod address;
 mod conformance;
+mod diff;
 mod duration;
 mod folder;
+pub mod fuzz;
 mod load;
 mod manifest;
 mod place;
@@ -14,6 +16,7 @@ mod problem;
 mod programmatic;
 mod raw;
 mod rule;
+mod schema;
 mod scopes;
 mod secrets;
 mod snapshot;
@@ -23,15 +26,20 @@ mod trip;
 mod yaml;
 
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
+pub use diff::{
+    Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,
+};
 pub use duration::{duration, duration_or_millis, go_duration, go_text};
-pub use load::load;
+pub use folder::resource_files;
+pub use load::{load, scoped_apps, survey};
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};
+pub use schema::{SCHEMAS, Schema};
 pub use scopes::TopicScopes;
 pub use snapshot::{
-    Backoff, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
+    Backoff, Bulk, CircuitBreaker, Codes, Component, HANDLER_INSTANCES_MAX, HANDLER_MEMORY_BYTES_MAX, HandlerApp,
     HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
 pub use surroundings::Surroundings;

@@ -2,13 +2,14 @@
 //!
 //! Called by the binary at start and at each reload. Which resource wins over which is decided here, and nowhere else.
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::folder::{self, Document};
 use crate::place::{Place, quoted};
-use crate::problem::{Problem, Problems, Severity};
+use crate::problem::{Problem, Problems};
 use crate::raw::resiliency::Resiliencies;
 use crate::raw::{self, component, handler, secret_store, subscription};
 use crate::secrets::Store;
@@ -22,17 +23,48 @@ use crate::yaml::Value;
 /// # Errors
 /// Everything that is wrong, warnings included, if at least one thing keeps the resources from being used.
 pub fn load(paths: &[PathBuf], app_ids: &[&str], surroundings: &Surroundings) -> Result<Snapshot, Problems> {
+    sound(survey(paths, app_ids, surroundings))
+}
+
+/// The same for whoever only looks: what is sound, beside everything that is wrong with the rest.
+#[must_use]
+pub fn survey(paths: &[PathBuf], app_ids: &[&str], surroundings: &Surroundings) -> (Snapshot, Problems) {
     let mut problems = Vec::new();
-    let documents: Vec<Document> = paths.iter().flat_map(|path| folder::documents(path, &mut problems)).collect();
+    let documents = documents(paths, &mut problems);
     snapshot(&documents, app_ids, surroundings, problems)
 }
 
-fn snapshot(
+/// The apps that resources name in their `scopes`, each once, in order: what concerns one of them is not looked at for
+/// another.
+#[must_use]
+pub fn scoped_apps(paths: &[PathBuf]) -> Vec<String> {
+    let documents = documents(paths, &mut Vec::new());
+    let roots = documents.iter().map(|document| Place::root(&document.file, &document.root));
+    let known = roots.filter(|root| !matches!(Kind::of(root), Kind::Ignored | Kind::Unknown));
+    let mut seen = HashSet::new();
+    known.flat_map(|root| raw::scopes(&root, &mut Vec::new())).filter(|app| seen.insert(app.clone())).collect()
+}
+
+fn documents(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Document> {
+    paths.iter().flat_map(|path| folder::documents(path, problems)).collect()
+}
+
+/// What is sound, if nothing is wrong.
+fn sound((mut snapshot, problems): (Snapshot, Problems)) -> Result<Snapshot, Problems> {
+    if problems.has_errors() {
+        return Err(problems);
+    }
+    snapshot.warnings = problems.0;
+    Ok(snapshot)
+}
+
+/// The same of documents that are at hand, and what was wrong with reading them.
+pub(crate) fn snapshot(
     documents: &[Document],
     app_ids: &[&str],
     surroundings: &Surroundings,
     problems: Vec<Problem>,
-) -> Result<Snapshot, Problems> {
+) -> (Snapshot, Problems) {
     let mut loading = Loading::new(documents, app_ids, surroundings, problems);
     // First, wherever they stand: any component may have its secrets there.
     documents.iter().for_each(|document| loading.take_store(document));
@@ -78,6 +110,8 @@ struct Loading<'a> {
     app_ids: HashSet<&'a str>,
     surroundings: &'a Surroundings,
     stores: HashMap<String, Store>,
+    /// What secrets are looked for in.
+    files: RefCell<BTreeSet<PathBuf>>,
     /// The apps that are handlers: components are for them too, `Subscription` resources are not.
     handler_ids: HashSet<String>,
     components: HashMap<String, Arc<Component>>,
@@ -104,6 +138,7 @@ impl<'a> Loading<'a> {
             app_ids: app_ids.iter().copied().collect(),
             surroundings,
             stores: HashMap::new(),
+            files: RefCell::default(),
             handler_ids: handlers.filter_map(|root| handler::app_id(&root)).collect(),
             components: HashMap::new(),
             handlers: HashSet::new(),
@@ -171,7 +206,12 @@ impl<'a> Loading<'a> {
             return;
         }
         let Some(scopes) = self.in_scope(root, true) else { return };
-        let sources = component::Sources { app_id: self.app_id, surroundings: self.surroundings, stores: &self.stores };
+        let sources = component::Sources {
+            app_id: self.app_id,
+            surroundings: self.surroundings,
+            stores: &self.stores,
+            files: &self.files,
+        };
         let Some(read) = component::read(root, scopes, &sources, &mut self.problems) else { return };
         if self.stores.contains_key(&read.name) {
             let what = format!("duplicate definition of Component name {}", read.name);
@@ -264,16 +304,13 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Snapshot, Problems> {
+    fn finish(mut self) -> (Snapshot, Problems) {
         self.settle_subscriptions();
         self.snapshot.policies = self.resiliencies.resolve(&mut self.problems);
-        if self.problems.iter().any(|problem| problem.severity == Severity::Error) {
-            return Err(Problems(self.problems));
-        }
-        self.snapshot.warnings = self.problems;
-        Ok(self.snapshot)
+        self.snapshot.files = self.files.into_inner().into_iter().collect();
+        (self.snapshot, Problems(self.problems))
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,6 +32,8 @@ impl<'a> Place<'a> {
 
     /// The value of a key, if there is one and it is not null; of two, the last.
     pub(crate) fn get(&self, name: &str) -> Option<Self> {
+        #[cfg(test)]
+        asked::note(&self.key, name);
         let Value::Map(entries) = &self.node.value else { return None };
         let (_, node) = entries.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
         (node.value != Value::Null).then(|| self.inside(name, node))
@@ -154,6 +156,8 @@ impl<'a> Place<'a> {
 
     /// A warning for each key that is not known here, with the one that was probably meant.
     pub(crate) fn warn_unknown(&self, known: &[&str], problems: &mut Vec<Problem>) {
+        #[cfg(test)]
+        known.iter().for_each(|name| asked::note(&self.key, name));
         let Value::Map(entries) = &self.node.value else { return };
         for (key, node) in entries.iter().filter(|(key, _)| !known.iter().any(|name| name.eq_ignore_ascii_case(key))) {
             let hint = did_you_mean(key, known);
@@ -211,6 +215,23 @@ pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
     // One slip for every three letters: `host` is not taken for `port`.
     let near = nearest.filter(|other| distance(other) * 3 <= other.len().max(3));
     near.map(|other| format!("did you mean {other}?")).unwrap_or_default()
+}
+
+/// Every key that a reader has asked for or knows, with the place where, on this thread: what the schemas are compared with.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local!(static ASKED: RefCell<BTreeSet<(String, String)>> = RefCell::default());
+
+    pub(crate) fn note(place: &str, name: &str) {
+        ASKED.with_borrow_mut(|asked| asked.insert((place.to_owned(), name.to_owned())));
+    }
+
+    pub(crate) fn take() -> BTreeSet<(String, String)> {
+        ASKED.take()
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::rule::{RULES_MAX, Rule};
-use crate::snapshot::{Origin, Subscription};
+use crate::snapshot::{Bulk, Origin, Subscription};
 
 /// Reads the answer: the subscriptions, and what was dropped and why.
 ///
@@ -49,10 +49,8 @@ impl Answer {
         let about = format!("subscription to {topic:?} of {pubsub:?}");
         let metadata = item.metadata()?;
         let dead_letter_topic = Some(item.text("deadLetterTopic")?).filter(|topic| !topic.is_empty());
-        if item.bulk_enabled()? {
-            self.warnings
-                .push(format!("{about}: bulkSubscribe is not applied by this version; events come one by one"));
-        }
+        let (bulk, odd) = item.bulk()?;
+        self.warnings.extend(odd.into_iter().map(|what| format!("{about}: bulkSubscribe.{what}")));
         let (rules, default_route) = item.routes()?;
         if rules.is_empty() && default_route.is_none() {
             self.warnings.push(format!("{about}: dropped, it has no route"));
@@ -60,7 +58,18 @@ impl Answer {
         }
         let (name, scopes, origin) = (String::new(), Vec::new(), Origin::Programmatic);
         self.put(
-            Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, scopes, origin },
+            Subscription {
+                name,
+                pubsub,
+                topic,
+                rules,
+                default_route,
+                dead_letter_topic,
+                metadata,
+                bulk,
+                scopes,
+                origin,
+            },
             &about,
         );
         Ok(())
@@ -112,12 +121,20 @@ impl<'a> Fields<'a> {
         fields.map(|(key, value)| Ok((key.clone(), text(value, "metadata")?))).collect()
     }
 
-    fn bulk_enabled(&self) -> Result<bool, String> {
-        match self.section("bulkSubscribe")?.get("enabled") {
-            Value::Null => Ok(false),
-            Value::Bool(enabled) => Ok(*enabled),
-            _ => Err("bulkSubscribe.enabled: expected true or false".to_owned()),
-        }
+    /// The setting if it is enabled, and what is odd about it.
+    fn bulk(&self) -> Result<(Option<Bulk>, Vec<String>), String> {
+        let section = self.section("bulkSubscribe")?;
+        let enabled = match section.get("enabled") {
+            Value::Null => false,
+            Value::Bool(enabled) => *enabled,
+            _ => return Err("bulkSubscribe.enabled: expected true or false".to_owned()),
+        };
+        let number = |name: &str| match section.get(name) {
+            Value::Null => Ok(None),
+            given => given.as_i64().map(Some).ok_or_else(|| format!("bulkSubscribe.{name}: expected a whole number")),
+        };
+        let (bulk, odd) = Bulk::of(number("maxMessagesCount")?, number("maxAwaitDurationMs")?);
+        Ok((enabled.then_some(bulk), odd))
     }
 
     /// Rules in order, then `routes.default`, else `route`. A rule that does not compile spoils the answer.

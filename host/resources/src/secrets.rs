@@ -16,8 +16,8 @@ type Secret = HashMap<String, String>;
 
 /// One store.
 pub(crate) enum Store {
-    /// `secretstores.local.file`, whole.
-    File(HashMap<String, Secret>),
+    /// `secretstores.local.file`, whole, and the file.
+    File(HashMap<String, Secret>, PathBuf),
     /// `secretstores.local.env`: what every name begins with.
     Environment { prefix: String },
     /// `secretstores.kubernetes`: where each secret is a folder, and each of its keys a file.
@@ -49,23 +49,31 @@ impl Store {
                 }
             }
         }
-        Ok(Self::File(secrets))
+        Ok(Self::File(secrets, path.to_owned()))
     }
 
     /// The value of a key of a secret. `None`: there is none, or it is not for resources.
     pub(crate) fn get(&self, name: &str, key: &str, surroundings: &Surroundings) -> Option<String> {
         match self {
-            Self::File(secrets) => secrets.get(name)?.get(key).cloned(),
+            Self::File(secrets, _) => secrets.get(name)?.get(key).cloned(),
             Self::Environment { prefix } => {
                 let variable = format!("{prefix}{name}");
                 // A secret of the environment has one key: its name.
                 (key == name && !kept_back(&variable)).then(|| surroundings.variable(&variable))?.map(str::to_owned)
             }
+            Self::Folder(_) => String::from_utf8(folder::regular(&self.source(name, key)?).ok()?).ok(),
+        }
+    }
+
+    /// The file that a key of a secret is in, or would be.
+    pub(crate) fn source(&self, name: &str, key: &str) -> Option<PathBuf> {
+        match self {
+            Self::File(_, path) => Some(path.clone()),
+            Self::Environment { .. } => None,
             Self::Folder(folder) => {
                 let inside =
                     |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\0']);
-                let path = (inside(name) && inside(key)).then(|| folder.join(name).join(key))?;
-                String::from_utf8(folder::regular(&path).ok()?).ok()
+                (inside(name) && inside(key)).then(|| folder.join(name).join(key))
             }
         }
     }

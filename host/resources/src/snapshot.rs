@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub policies: Policies,
     /// Names of the `Resiliency` resources, for the metadata API.
     pub resiliencies: Vec<String>,
+    /// Files outside of the folders that values came from, or would have: those of the secret stores.
+    pub files: Vec<PathBuf>,
     /// What is odd and did not keep the resources from being used.
     pub warnings: Vec<Problem>,
 }
@@ -148,10 +150,57 @@ pub struct Subscription {
     pub dead_letter_topic: Option<String>,
     /// For the adapter, and `rawPayload` for us.
     pub metadata: Vec<(String, String)>,
+    /// `bulkSubscribe`, if it is enabled: events come several at a time.
+    pub bulk: Option<Bulk>,
     /// Apps it is for; empty: all.
     pub scopes: Vec<String>,
     /// How it came to be.
     pub origin: Origin,
+}
+
+/// How many events come at a time, and how long they wait for one another: Dapr's `bulkSubscribe` (pubsub-behaviour,
+/// section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bulk {
+    /// `maxMessagesCount`: events of one batch at most. Default 100.
+    pub max_messages: u32,
+    /// `maxAwaitDurationMs`: how long the first event of a batch waits for others. Default one second.
+    pub max_wait: Duration,
+}
+
+impl Bulk {
+    /// The most events of one batch that may be asked for.
+    const MESSAGES_MAX: i64 = 10_000;
+
+    /// The longest wait that may be asked for, milliseconds. The messages that wait are unsettled meanwhile.
+    const WAIT_MS_MAX: i64 = 10 * 60 * 1000;
+
+    /// From what was given; nothing, 0 and less mean the default, as in Dapr. Also what was not taken as it was given.
+    pub(crate) fn of(messages: Option<i64>, wait_ms: Option<i64>) -> (Self, Vec<String>) {
+        let Self { max_messages, max_wait } = Self::default();
+        let mut odd = Vec::new();
+        let mut bounded = |name: &str, given: Option<i64>, max: i64| {
+            let given = given.filter(|given| *given != 0)?;
+            if given < 0 || given > max {
+                let taken = if given < 0 { "the default" } else { "the most" };
+                odd.push(format!("{name} is {given}, not between 0 and {max}: {taken} is taken"));
+            }
+            Some(given.min(max)).filter(|given| *given > 0)
+        };
+        let messages = bounded("maxMessagesCount", messages, Self::MESSAGES_MAX);
+        let wait = bounded("maxAwaitDurationMs", wait_ms, Self::WAIT_MS_MAX);
+        let bulk = Self {
+            max_messages: messages.and_then(|messages| u32::try_from(messages).ok()).unwrap_or(max_messages),
+            max_wait: wait.map_or(max_wait, |wait| Duration::from_millis(wait.unsigned_abs())),
+        };
+        (bulk, odd)
+    }
+}
+
+impl Default for Bulk {
+    fn default() -> Self {
+        Self { max_messages: 100, max_wait: Duration::from_secs(1) }
+    }
 }
 
 /// A declared handler component: our kind `Handler`, apiVersion `whimbrel.dev/v1alpha1`.
@@ -202,7 +251,7 @@ impl Default for HandlerLimits {
 }
 
 /// Timeouts, retries and circuit breakers, resolved by component name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policies {
     /// Around delivery to the app.
     pub inbound: HashMap<String, Policy>,

@@ -7,6 +7,9 @@ use std::fmt;
 /// The namespace where the environment names none (pubsub-behaviour, section 12.9).
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// The namespace of this process.
+const NAMESPACE: &str = "NAMESPACE";
+
 /// Names that `envRef` may use, separated by spaces; without it, all but those kept back.
 const ALLOWED: &str = "DAPR_ENV_KEYS";
 
@@ -26,6 +29,13 @@ impl Surroundings {
         std::env::vars_os().filter_map(text).collect()
     }
 
+    /// The same with another `NAMESPACE`.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.variables.insert(NAMESPACE.to_owned(), namespace.to_owned());
+        self
+    }
+
     /// A variable. One that is empty is as if it were not there.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
@@ -33,7 +43,7 @@ impl Surroundings {
 
     /// `NAMESPACE`, if it is set.
     pub(crate) fn own_namespace(&self) -> Option<&str> {
-        self.variable("NAMESPACE")
+        self.variable(NAMESPACE)
     }
 
     /// `NAMESPACE`, or what stands in for it.

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use whimbrel_resources::{
-    Backoff, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription, load,
+    Backoff, Bulk, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription,
+    load,
 };
 
 #[test]
@@ -140,7 +141,7 @@ fn show_component(component: &Component, out: &mut String) {
 }
 
 fn show_subscription(indent: &str, subscription: &Subscription, out: &mut String) {
-    let Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, scopes, origin } =
+    let Subscription { name, pubsub, topic, rules, default_route, dead_letter_topic, metadata, bulk, scopes, origin } =
         subscription;
     write!(out, "{indent}{origin:?} {name:?}: {pubsub:?} {topic:?}").expect("written");
     for rule in rules {
@@ -152,6 +153,9 @@ fn show_subscription(indent: &str, subscription: &Subscription, out: &mut String
     }
     if !metadata.is_empty() {
         write!(out, " {metadata:?}").expect("written");
+    }
+    if let Some(Bulk { max_messages, max_wait }) = bulk {
+        write!(out, " bulk {max_messages} {max_wait:?}").expect("written");
     }
     if !scopes.is_empty() {
         write!(out, " for {scopes:?}").expect("written");

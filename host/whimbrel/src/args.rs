@@ -17,6 +17,10 @@ const PROBE_TIMEOUT_MILLIS: u64 = 500;
 /// How many failures make it ill.
 const PROBE_THRESHOLD: u32 = 3;
 
+use crate::documents::{CompletionsArguments, SchemaArguments};
+use crate::publish::PublishArguments;
+use crate::subscribe::SubscribeArguments;
+
 /// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrel", version, about)]
@@ -31,11 +35,45 @@ pub struct Arguments {
 pub enum Command {
     /// Runs the host, with the flags of daprd.
     Run(Box<RunArguments>),
+    /// Validates resources without running them: all that is wrong, at once.
+    Check(CheckArguments),
     /// Shows plugins: which there are, and what one is, takes and could reach.
     #[command(subcommand)]
     Plugins(PluginsCommand),
     /// Judges an adapter against a live broker: which promises of the contract it keeps.
     Conform(ConformArguments),
+    /// Prints the JSON Schema of a kind of resource, for editors and checks; without a kind, lists them.
+    Schema(SchemaArguments),
+    /// Prints the HTTP API as an OpenAPI document (3.1), which the host serves at /v1.0/openapi.json.
+    Openapi,
+    /// Publishes to a topic, as an app of a running host.
+    Publish(PublishArguments),
+    /// Tails a topic: each event with its attempt and its fate, as a subscriber of its own.
+    Subscribe(SubscribeArguments),
+    /// Prints a shell's completions of this program's commands.
+    Completions(CompletionsArguments),
+    /// Prints the manual page (roff): `whimbrel man | man -l -`.
+    Man,
+}
+
+/// The flags of `whimbrel check`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArguments {
+    /// Folders with resources, as `--resources-path` names them.
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The app the host would stand beside. Without it the resources are validated for every app that their scopes name.
+    #[arg(long)]
+    pub app_id: Option<String>,
+    /// The namespace in place of the environment's `NAMESPACE`.
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// A folder with plugins, looked in first. May be given several times.
+    #[arg(long)]
+    pub plugins: Vec<PathBuf>,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `whimbrel conform`.

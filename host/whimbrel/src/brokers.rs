@@ -1,13 +1,12 @@
 //! Starting the declared brokers: find each plugin, check the resource against its description, open it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 use whimbrel_pubsub::Broker;
-use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity, Snapshot};
+use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity};
 use whimbrel_wasm::{Adapter, BrokerSettings, BrokerState, Grants, Loader, Plugin};
 
 use crate::plugins::Search;
@@ -16,21 +15,22 @@ use crate::reload::{Replaceable, Stamp};
 /// How long past `initTimeout` the reason may take that the adapter did not open.
 const REASON_WAIT: Duration = Duration::from_millis(250);
 
-/// The brokers that run, and how each stands.
-#[derive(Debug, Default)]
-pub(crate) struct Brokers {
-    /// By resource name.
-    pub(crate) running: HashMap<String, Broker>,
-    /// In the order of the resources.
-    pub(crate) states: Vec<(String, watch::Receiver<BrokerState>)>,
-    /// What other adapter files may replace.
-    pub(crate) replaceable: Vec<Replaceable>,
+/// A broker that runs.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) broker: Broker,
+    /// How it stands.
+    pub(crate) state: watch::Receiver<BrokerState>,
+    /// What another adapter file may replace.
+    pub(crate) replaceable: Replaceable,
 }
 
 /// A declared component with its plugin.
 #[derive(Debug)]
 pub(crate) struct Planned {
     component: Arc<Component>,
+    /// Whether it may be missing or closed.
+    optional: bool,
     plugin: Plugin,
     manifest: Option<PluginManifest>,
     /// The plugin's file, before it was read.
@@ -46,33 +46,33 @@ pub(crate) enum PlanError {
     Plugin(anyhow::Error),
 }
 
-/// Finds the plugin of each component, and checks the resource against it: all problems at once.
+/// Finds the plugin of each component, and checks the resource against it: all problems at once. Those that must be there
+/// must be, though their resource says `ignoreErrors`.
 ///
 /// # Errors
 /// See [`PlanError`].
-pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>, PlanError> {
+pub(crate) fn plan(
+    components: &[Arc<Component>],
+    search: &Search,
+    must: impl Fn(&Component) -> bool,
+) -> Result<Vec<Planned>, PlanError> {
     let (mut planned, mut problems) = (Vec::new(), Vec::new());
-    for component in &snapshot.components {
+    for component in components {
+        let optional = component.ignore_errors && !must(component);
         let stamp = Stamp::of(search.source(component));
         let plugin = match search.find(component) {
             Ok(plugin) => plugin,
-            Err(error) if component.ignore_errors => {
+            Err(error) if optional => {
                 tracing::error!(component = component.name, "left out, as ignoreErrors says: {error:#}");
                 continue;
             }
             Err(error) => return Err(PlanError::Plugin(initialization(component, &error))),
         };
-        let manifest = match plugin.description.as_deref().map(|text| PluginManifest::parse(text, &plugin.path)) {
-            None => None,
-            Some(Ok(manifest)) => Some(manifest),
-            Some(Err(error)) => {
-                return Err(PlanError::Plugin(anyhow!("{error}").context("reading the plugin's description")));
-            }
-        };
+        let manifest = manifest(&plugin).map_err(PlanError::Plugin)?;
         if let Some(manifest) = &manifest {
             problems.extend(whimbrel_resources::check(component, manifest));
         }
-        planned.push(Planned { component: Arc::clone(component), plugin, manifest, stamp });
+        planned.push(Planned { component: Arc::clone(component), optional, plugin, manifest, stamp });
     }
     let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
         problems.into_iter().partition(|problem| problem.severity == Severity::Error);
@@ -82,8 +82,17 @@ pub(crate) fn plan(snapshot: &Snapshot, search: &Search) -> Result<Vec<Planned>,
     if errors.is_empty() { Ok(planned) } else { Err(PlanError::Resources(Problems(errors))) }
 }
 
+/// A plugin's description of itself, if it has one.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn manifest(plugin: &Plugin) -> anyhow::Result<Option<PluginManifest>> {
+    let parsed = plugin.description.as_deref().map(|text| PluginManifest::parse(text, &plugin.path)).transpose();
+    parsed.map_err(|error| anyhow!("{error}").context("reading the plugin's description"))
+}
+
 /// Dapr's text for a component that cannot be had, which its users' alerts look for.
-fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error {
+pub(crate) fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error {
     let Component { name, kind, version, .. } = component;
     anyhow!(
         "process component {name} error: [INIT_COMPONENT_FAILURE]: initialization error occurred for {name} ({kind}/{version}): {error:#}"
@@ -93,31 +102,30 @@ fn initialization(component: &Component, error: &anyhow::Error) -> anyhow::Error
 /// Starts each broker and waits until it has opened, for as long as its `initTimeout` says.
 ///
 /// # Errors
-/// One did not open and its resource does not say `ignoreErrors`.
-pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Brokers> {
-    let mut brokers = Brokers::default();
+/// One did not open and it is not optional. Those that did are closed again.
+pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Vec<Started>> {
+    let mut started = Vec::new();
     let mut opening = Vec::new();
-    for Planned { component, plugin, manifest, stamp } in planned {
+    for Planned { component, optional, plugin, manifest, stamp } in planned {
         let (broker, queue) = Broker::new(Arc::clone(&component));
         let settings = settings(&component, manifest.as_ref(), instance);
-        let (state, replacer) = match Adapter::load(loader, &plugin) {
+        let digest = plugin.digest();
+        let (state, replacer) = match adapter(loader, plugin).await {
             Ok(adapter) => adapter.start_replaceable(&broker, queue, settings),
-            Err(error) if component.ignore_errors => {
-                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error}");
+            Err(error) if optional => {
+                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error:#}");
                 continue;
             }
-            Err(error) => return Err(initialization(&component, &error.into())),
+            Err(error) => return Err(initialization(&component, &error)),
         };
-        brokers.running.insert(component.name.clone(), broker);
-        brokers.states.push((component.name.clone(), state.clone()));
         let kind = manifest.map_or_else(|| component.kind.clone(), |manifest| manifest.kind);
-        let digest = plugin.digest();
-        brokers.replaceable.push(Replaceable { component: Arc::clone(&component), kind, replacer, digest, stamp });
-        opening.push((component, state));
+        let replaceable = Replaceable { component: Arc::clone(&component), kind, replacer, digest, stamp };
+        opening.push((component, optional, state.clone()));
+        started.push(Started { broker, state, replaceable });
     }
-    for (component, state) in opening {
+    for (component, optional, state) in opening {
         match opened(&component, state).await {
-            Err(error) if component.ignore_errors => {
+            Err(error) if optional => {
                 tracing::error!(
                     component = component.name,
                     "not open yet, and tried further, as ignoreErrors says: {error:#}"
@@ -127,7 +135,13 @@ pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str
             Ok(()) => tracing::info!(component = component.name, kind = component.kind, "component loaded"),
         }
     }
-    Ok(brokers)
+    Ok(started)
+}
+
+/// Compiles it, which takes a second a megabyte where it is not in the cache.
+async fn adapter(loader: &Loader, plugin: Plugin) -> anyhow::Result<Adapter> {
+    let loader = loader.clone();
+    Ok(tokio::task::spawn_blocking(move || Adapter::load(&loader, &plugin)).await??)
 }
 
 /// What an adapter may reach for a component: the addresses in its settings, as the description marks them, and what the

@@ -3,15 +3,21 @@
 pub mod args;
 mod brokers;
 mod catalog;
+mod check;
 mod conform;
+mod descriptors;
+mod documents;
 mod error;
 mod handlers;
 mod metrics;
 mod page;
 mod plugins;
+mod publish;
 mod reload;
 mod run;
+mod running;
 mod stop;
+mod subscribe;
 mod subscriptions;
 mod telemetry;
 
@@ -38,8 +44,15 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     };
     let run = match parsed.command {
         args::Command::Run(run) => run,
+        args::Command::Check(asked) => return check::answer(&asked),
         args::Command::Plugins(asked) => return catalog::answer(&asked),
         args::Command::Conform(asked) => return conform::answer(&asked),
+        args::Command::Schema(asked) => return documents::schema(&asked),
+        args::Command::Openapi => return documents::openapi(),
+        args::Command::Publish(asked) => return publish::answer(&asked),
+        args::Command::Subscribe(asked) => return subscribe::answer(&asked),
+        args::Command::Completions(asked) => return documents::completions(&asked),
+        args::Command::Man => return documents::man(),
     };
     if let Err(error) = telemetry::start(&run.log_level, run.log_as_json) {
         writeln!(std::io::stderr(), "{error:#}").ok();

@@ -1,5 +1,6 @@
 //! `whimbrel run`, as a list of named steps: load, plan, open, serve, subscribe, wait, drain.
 
+use std::collections::HashMap;
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,19 +10,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
 use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, Topology};
-use whimbrel_resources::{Snapshot, Surroundings, Text};
+use whimbrel_resources::{Snapshot, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
-use crate::brokers::{self, Brokers, PlanError};
+use crate::brokers::{self, PlanError, Started};
 use crate::error::Exit;
+use crate::handlers::Pool;
 use crate::plugins::Search;
-use crate::{handlers, metrics, reload, stop, subscriptions};
+use crate::reload::{Declared, Follower, Followers};
+use crate::running::{Ground, Running, States};
+use crate::{descriptors, metrics, stop};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -48,19 +53,35 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
         tracing::info!("without effect in this version: {}", ignored.join(", "));
     }
     crash_points();
-    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id], &Surroundings::of_process()) {
-        Ok(snapshot) => snapshot,
-        Err(problems) => return refuse(&problems.to_string()),
+    // From here on SIGHUP does not end the process.
+    let Ok(asked) = signal(SignalKind::hangup()) else {
+        tracing::error!("signals cannot be watched");
+        return Exit::Failed;
     };
-    for warning in &snapshot.warnings {
+    let declared = Declared { folders: arguments.resources_path.clone(), app_id: app_id.clone() };
+    let (snapshot, problems) = declared.read();
+    if problems.has_errors() {
+        return refuse(&problems.to_string());
+    }
+    for warning in &problems.0 {
         tracing::warn!("{warning}");
     }
+    let snapshot = Snapshot { warnings: problems.0, ..snapshot };
     let stopping = CancellationToken::new();
     let at_once = tokio::spawn(stop::watch(stopping.clone()));
+    let caller = Caller { app_id: Arc::from(app_id) };
     tokio::select! {
-        exit = serve(arguments, Caller { app_id: Arc::from(app_id) }, snapshot, stopping) => exit,
+        exit = serve(arguments, caller, Resources { declared, snapshot, asked }, stopping) => exit,
         exit = at_once => exit.unwrap_or(Exit::Failed),
     }
+}
+
+/// What is declared, and what asks for it to be loaded again.
+struct Resources {
+    declared: Declared,
+    snapshot: Snapshot,
+    /// SIGHUP.
+    asked: Signal,
 }
 
 /// Says what is wrong with the resources, all of it.
@@ -71,10 +92,10 @@ fn refuse(problems: &str) -> Exit {
     Exit::Resources
 }
 
-async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stopping: CancellationToken) -> Exit {
+async fn serve(arguments: RunArguments, caller: Caller, resources: Resources, stopping: CancellationToken) -> Exit {
     let search = Arc::new(Search::new(&arguments.plugins));
     tracing::info!("plugins are looked for in {:?}, then among the built-in ones", search.folders());
-    let planned = match brokers::plan(&snapshot, &search) {
+    let planned = match brokers::plan(&resources.snapshot.components, &search, |_| false) {
         Ok(planned) => planned,
         Err(PlanError::Resources(problems)) => return refuse(&problems.to_string()),
         Err(PlanError::Plugin(error)) => {
@@ -82,7 +103,7 @@ async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stop
             return Exit::Failed;
         }
     };
-    match host(&arguments, caller, &snapshot, planned, &search, stopping).await {
+    match host(&arguments, caller, resources, planned, search, stopping).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -95,61 +116,56 @@ async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stop
 async fn host(
     arguments: &RunArguments,
     caller: Caller,
-    snapshot: &Snapshot,
+    resources: Resources,
     planned: Vec<brokers::Planned>,
-    search: &Arc<Search>,
+    search: Arc<Search>,
     stopping: CancellationToken,
 ) -> anyhow::Result<Exit> {
+    let Resources { declared, snapshot, asked } = resources;
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
-    let Brokers { running, states, replaceable } = tokio::select! { biased;
+    let started = tokio::select! { biased;
         started = brokers::start(planned, &loader, &instance) => started?,
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
-    reload::start(replaceable, search, &loader, &stopping);
+    let followers = Followers::new(&snapshot.components, &search, &loader, &stopping);
     let environment = environment();
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
-    let closing: Vec<_> = running.values().cloned().collect();
-    let topology = Arc::new(ArcSwap::from_pointee(Topology {
-        environment,
-        brokers: running,
-        policies: snapshot.policies.clone(),
-    }));
-    let handled = handlers::start(snapshot, &loader, &topology)?;
-    let health = Arc::new(Health::new(Box::new(move || {
-        states.iter().map(|(name, state)| (name.clone(), state.borrow().word().to_owned())).collect()
-    })));
-    let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
-    let app_health = app.as_ref().and_then(|app| app.health());
-    let doors = doors(arguments, &caller, snapshot, &topology, &health, app_health.clone());
+    let topology = Arc::new(ArcSwap::from_pointee(first(environment, &started, &snapshot)));
+    let pools = pools(&snapshot, &loader, &topology).await?;
+    let states = States::default();
+    let health = health(&states);
+    let tasks = TaskTracker::new();
+    let app = app(arguments, &caller, &tasks);
+    let app_health = app.as_ref().and_then(|(app, _)| app.health());
+    let doors = doors(arguments, &caller, &topology, &health, app_health.clone());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
     health.set_outbound(true);
 
-    let tasks = TaskTracker::new();
-    let start = async {
-        let mut waiting = subscriptions::start(handled, &topology, &tasks, &stopping);
-        doors.subscriptions.store(Arc::new(shown(snapshot, &snapshot.subscriptions)));
-        if let Some(app) = &app {
-            reach(app, &health, &served, &stopping).await;
-        }
-        let declared = app_subscriptions(arguments, snapshot, app.as_ref()).await;
-        doors.subscriptions.store(Arc::new(shown(snapshot, &declared)));
-        if let Some(app) = app {
-            let (handler, queue) = Handler::new();
-            let handler = handler.watched(app.health());
-            drop(tasks.spawn(app.run(queue)));
-            let subscriptions = subscriptions::for_app(&declared, &topology.load(), &caller, &handler);
-            waiting.extend(subscriptions::start(subscriptions, &topology, &tasks, &stopping));
-        }
-        for ready in waiting {
-            // A task that ends without an answer was stopped.
-            ready.await.ok();
-        }
+    let waited_for = app.as_ref().map(|(app, _)| Arc::clone(app));
+    let reached = reached(waited_for, Arc::clone(&health), served.clone(), stopping.clone());
+    let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
+    let ground = Ground {
+        caller,
+        app,
+        ask,
+        loader,
+        search,
+        followers,
+        instance,
+        topology: Arc::clone(&topology),
+        doors: Arc::clone(&doors),
+        states,
+        tasks: tasks.clone(),
+        stopping: stopping.clone(),
+    };
+    let follower = Follower::new(declared, Running::new(ground, snapshot, started, pools));
+    let is_live = || {
         health.set_ready(true);
         tracing::info!("ready");
     };
@@ -157,7 +173,7 @@ async fn host(
         () = stopping.cancelled() => {}
         exit = forced(&doors) => return Ok(exit),
         () = doors.shutdown.cancelled() => {}
-        () = async { start.await; std::future::pending().await } => {}
+        () = follower.run(reached, asked, is_live, &stopping) => {}
     }
     stopping.cancel();
     if let Some(wait) = arguments.dapr_block_shutdown_duration.filter(|wait| !wait.is_zero()) {
@@ -167,7 +183,7 @@ async fn host(
         }
     }
     health.set_ready(false);
-    Ok(finish(arguments.shutdown_wait(), drain(tasks, server, &served, &closing)).await)
+    Ok(finish(arguments.shutdown_wait(), drain(tasks, server, &served, &topology)).await)
 }
 
 /// Waits for the end of what was begun, for so long at most.
@@ -216,25 +232,60 @@ async fn drain(
     tasks: TaskTracker,
     server: tokio::task::JoinHandle<()>,
     served: &CancellationToken,
-    brokers: &[whimbrel_pubsub::Broker],
+    topology: &ArcSwap<Topology>,
 ) {
     tasks.close();
     tasks.wait().await;
     served.cancel();
     // A server that panicked has nothing left to drain.
     server.await.ok();
-    for broker in brokers {
+    for broker in topology.load_full().brokers.values() {
         broker.close().await;
     }
 }
 
-/// Waits for the app to listen and, where it is asked for its health, to be well. The host is ready without the latter
-/// (pubsub-behaviour 6.9).
-async fn reach(app: &Arc<App>, health: &Health, served: &CancellationToken, stopping: &CancellationToken) {
+/// What runs at first.
+fn first(environment: Environment, started: &[Started], snapshot: &Snapshot) -> Topology {
+    let named = |started: &Started| (started.broker.declared.name.clone(), started.broker.clone());
+    Topology { environment, brokers: started.iter().map(named).collect(), policies: snapshot.policies.clone() }
+}
+
+/// The instances of each handler, by its name.
+async fn pools(
+    snapshot: &Snapshot,
+    loader: &Loader,
+    topology: &Arc<ArcSwap<Topology>>,
+) -> anyhow::Result<HashMap<String, Pool>> {
+    let mut pools = HashMap::new();
+    for handler in &snapshot.handlers {
+        pools.insert(handler.name.clone(), Pool::start(handler, loader, topology).await?);
+    }
+    Ok(pools)
+}
+
+fn health(states: &States) -> Arc<Health> {
+    let states = Arc::clone(states);
+    Arc::new(Health::new(Box::new(move || {
+        states.load().iter().map(|(name, state)| (name.clone(), state.borrow().word().to_owned())).collect()
+    })))
+}
+
+/// The app, if there is a port, and what delivers to it until nobody has anything for it any more.
+fn app(arguments: &RunArguments, caller: &Caller, tasks: &TaskTracker) -> Option<(Arc<App>, Handler)> {
+    let app = App::new(connection(arguments, caller, arguments.app_port?));
+    let (handler, queue, batches) = Handler::with_batches();
+    drop(tasks.spawn(Arc::clone(&app).run(queue, batches)));
+    let handler = handler.watched(app.health());
+    Some((app, handler))
+}
+
+/// Waits for the app to listen, if there is one, and where it is asked for its health, to be well. The host is ready without
+/// the latter (pubsub-behaviour 6.9).
+async fn reached(app: Option<Arc<App>>, health: Arc<Health>, served: CancellationToken, stopping: CancellationToken) {
+    let Some(app) = app else { return };
     tracing::info!("waiting for the app to listen");
-    app.wait_reachable(stopping).await;
+    app.wait_reachable(&stopping).await;
     let Some(mut well) = app.health() else { return };
-    let (app, served) = (Arc::clone(app), served.clone());
     drop(tokio::spawn(async move { app.watch_health(&served).await }));
     // It says so only if its task is gone, and then the host stops.
     if tokio::time::timeout(FIRST_HEALTH_WAIT, well.wait_for(|well| *well)).await.is_err() {
@@ -242,25 +293,6 @@ async fn reach(app: &Arc<App>, health: &Health, served: &CancellationToken, stop
         health.set_ready(true);
         well.wait_for(|well| *well).await.ok();
     }
-}
-
-/// Asks the app for what it subscribes to. Without a port the declared ones are only shown.
-async fn app_subscriptions(
-    arguments: &RunArguments,
-    snapshot: &Snapshot,
-    app: Option<&Arc<App>>,
-) -> Vec<Arc<whimbrel_resources::Subscription>> {
-    let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
-    subscriptions::of_app(snapshot, app.map(AsRef::as_ref), ask).await
-}
-
-/// What the metadata API lists: the app's, then the handlers'.
-fn shown(
-    snapshot: &Snapshot,
-    declared: &[Arc<whimbrel_resources::Subscription>],
-) -> Vec<Arc<whimbrel_resources::Subscription>> {
-    let handlers = snapshot.handlers.iter().flat_map(|handler| handler.subscriptions.iter());
-    declared.iter().chain(handlers).cloned().collect()
 }
 
 fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnection {
@@ -278,7 +310,6 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
 fn doors(
     arguments: &RunArguments,
     caller: &Caller,
-    snapshot: &Snapshot,
     topology: &Arc<ArcSwap<Topology>>,
     health: &Arc<Health>,
     app_health: Option<watch::Receiver<bool>>,
@@ -288,9 +319,11 @@ fn doors(
     doors.body_bytes_max = arguments.body_bytes_max();
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
+    // The other half is for brokers, apps and files.
+    let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
+    doors.connections_max = doors.connections_max.min(sockets.max(1));
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.app_health = app_health;
-    doors.resiliencies.clone_from(&snapshot.resiliencies);
     Arc::new(doors)
 }
 
@@ -337,7 +370,7 @@ fn environment() -> Environment {
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.
-fn instance_name() -> String {
+pub(crate) fn instance_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{:032x}", host.trim(), Environment::system().random.bits())
 }

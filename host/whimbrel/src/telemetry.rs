@@ -2,8 +2,12 @@
 
 mod limit;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{FmtSpan, Format, JsonFields};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use limit::{Limited, in_json, in_text};
 
@@ -33,6 +37,22 @@ pub(crate) fn start_quietly(level: &str) -> anyhow::Result<()> {
     let lines = Limited::new(Format::default().with_target(false).with_ansi(false), in_text);
     let log = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(std::io::stderr);
     log.event_format(lines).try_init().ok();
+    Ok(())
+}
+
+/// The same beside a listener to what the data plane tells of messages, whatever the level.
+///
+/// # Errors
+/// The level is none.
+pub(crate) fn start_beside<L>(level: &str, listener: L) -> anyhow::Result<()>
+where
+    L: Layer<Registry> + Send + Sync,
+{
+    let lines = Limited::new(Format::default().with_target(false).with_ansi(false), in_text);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(lines);
+    let told = Targets::new().with_target(crate::subscribe::TOLD, Level::TRACE);
+    let both = tracing_subscriber::registry().with(listener.with_filter(told)).with(log.with_filter(filter(level)?));
+    both.try_init().ok();
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod consumers;
 mod entries;
 mod failure;
 mod fetch;
+pub mod fuzz;
 mod health;
 mod hub;
 mod leases;

@@ -29,7 +29,7 @@ fn an_adapter_traps_again_and_again() -> Result<()> {
         let broker = resource::redis("bus", rig.redis.address(), &[]);
         let mut sides = vec![];
         for one in waiting {
-            let trap = |plan: HostPlan| plan.env("WHIMBREL_TRAP_ADAPTERS_EVERY", &every);
+            let trap = |plan: HostPlan| Ok(plan.env("WHIMBREL_TRAP_ADAPTERS_EVERY", &every));
             sides.push(Rig::side_with(test, one, &broker, trap).await?);
         }
         let Some(side) = sides.first() else { return Ok(()) };

@@ -33,14 +33,23 @@ pub(crate) struct Side {
     pub(crate) host: Host,
     pub(crate) subscriber: Arc<Subscriber>,
     dead: String,
-    /// Kept, for dropping it ends it. A handler component needs none.
-    _app: Option<App>,
+    /// Dropping it ends it. A handler component needs none.
+    pub(crate) app: Option<App>,
 }
 
-/// A subscriber that has no side yet, so that the ledger can be made before the hosts are started.
+/// A subscriber that has no side yet, so that the ledger can be made before the hosts are started. Hosts of one app id
+/// share it.
+#[derive(Clone)]
 pub(crate) struct Waiting {
     app_id: String,
     subscriber: Arc<Subscriber>,
+}
+
+impl Waiting {
+    /// The app takes so long for each event.
+    pub(crate) fn slow(&self, wait: Duration) {
+        self.subscriber.slow(wait);
+    }
 }
 
 /// One run.
@@ -98,7 +107,7 @@ impl Rig {
 
     /// Starts the app and the host of a subscriber.
     pub(crate) async fn side(test: &Test, waiting: Waiting, broker: &str) -> Result<Side> {
-        Self::side_with(test, waiting, broker, |plan| plan).await
+        Self::side_with(test, waiting, broker, Ok).await
     }
 
     /// The same with a host that is planned otherwise.
@@ -106,7 +115,7 @@ impl Rig {
         test: &Test,
         waiting: Waiting,
         broker: &str,
-        change: impl FnOnce(HostPlan) -> HostPlan,
+        change: impl FnOnce(HostPlan) -> Result<HostPlan>,
     ) -> Result<Side> {
         let Waiting { app_id, subscriber } = waiting;
         let app = App::start().await?;
@@ -114,14 +123,14 @@ impl Rig {
         let dead = dead_letters_of(&app_id);
         let subscription = resource::subscription("bus", TOPIC, "/in", Some(&dead));
         let plan = Self::plan(test, &app_id, broker)?.resource(subscription)?.app(&app);
-        let host = change(plan).start().await?;
-        Ok(Side { host, subscriber, dead, _app: Some(app) })
+        let host = change(plan)?.start().await?;
+        Ok(Side { host, subscriber, dead, app: Some(app) })
     }
 
     /// Starts the host of a subscriber that needs no app.
     pub(crate) async fn side_without_app(waiting: Waiting, plan: HostPlan) -> Result<Side> {
         let Waiting { app_id, subscriber } = waiting;
-        Ok(Side { host: plan.start().await?, subscriber, dead: dead_letters_of(&app_id), _app: None })
+        Ok(Side { host: plan.start().await?, subscriber, dead: dead_letters_of(&app_id), app: None })
     }
 
     /// Lets the publishers loose on the host that listens at this address.

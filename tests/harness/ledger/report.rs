@@ -42,6 +42,8 @@ pub(crate) struct Account {
     pub(crate) phantom: Vec<String>,
     /// Arrivals of what had arrived before.
     pub(crate) duplicates: u64,
+    /// In the dead-letter topic, though the app never asked for them to be dropped.
+    pub(crate) dead_by_mistake: Vec<u64>,
     /// First arrivals after a later message's.
     pub(crate) reordered: u64,
 }
@@ -94,7 +96,7 @@ impl fmt::Display for Report {
             writeln!(f, "  {}: {} in flight", fault.what, fault.in_flight)?;
         }
         for account in &self.accounts {
-            let Account { app, arrived, dead, lost, phantom, duplicates, reordered } = account;
+            let Account { app, arrived, dead, lost, phantom, duplicates, reordered, dead_by_mistake: _ } = account;
             let (lost, phantom) = (lost.len(), phantom.len());
             writeln!(f, "  {app}: {arrived} arrived ({dead} of them in the dead-letter topic), {lost} lost,")?;
             writeln!(f, "    {phantom} phantoms, {duplicates} duplicates, {reordered} reordered")?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -37,6 +38,7 @@ pub(crate) struct Subscriber {
     pub(super) foreign: Mutex<Vec<String>>,
     pub(super) dead: Mutex<Vec<u64>>,
     says: fn(u64, u64) -> Says,
+    slow_millis: AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +66,18 @@ impl Subscriber {
             foreign: Mutex::default(),
             dead: Mutex::default(),
             says,
+            slow_millis: AtomicU64::new(0),
         })
+    }
+
+    /// From now on it takes so long for each event.
+    pub(crate) fn slow(&self, wait: Duration) {
+        self.slow_millis.store(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether it never asked for the message to be dropped.
+    pub(super) fn wants(&self, n: u64) -> bool {
+        (0..=self.arrivals(n)).all(|before| (self.says)(n, before) != Says::Drop)
     }
 
     /// One delivery: what the app answers, once what it has to write is on the disk.
@@ -74,6 +87,7 @@ impl Subscriber {
             return Reply::ok();
         };
         let before = self.arrivals.get(index(n)).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_millis(self.slow_millis.load(Ordering::Relaxed))).await;
         match (self.says)(n, before) {
             Says::Done => match self.log.append(n).await {
                 Ok(()) => {

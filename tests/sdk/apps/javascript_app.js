@@ -37,6 +37,8 @@ const main = async () => {
   await server.pubsub.subscribe("bus", "raw", answer("raw"), "/as-bytes", { rawPayload: true });
   await server.pubsub.subscribeWithOptions("bus", "doomed", { callback: answer("doomed"), deadLetterTopic: "dead" });
   await server.pubsub.subscribe("bus", "dead", note("dead"));
+  const batches = { maxMessagesCount: 3, maxAwaitDurationMs: 100 };
+  await server.pubsub.subscribeBulk("bus", "batches", answer("batches"), batches);
   await server.invoker.listen("publish", ({ body }) => publish(JSON.parse(body)), { method: HttpMethod.POST });
   await server.start();
 };

@@ -30,20 +30,28 @@ pub(crate) fn interpret(reply: &Reply) -> Result<Outcome, HandlerError> {
         Some(Ok(Said { status, is_list: false })) => status,
         // Who expects a batch finds none in an event, and has not seen it: acknowledged, it would be lost.
         Some(Ok(Said { is_list: true, .. })) => {
-            let what = "the app answered a list of statuses, as to bulkSubscribe, which this version does not apply";
+            let what = "the app answered a list of statuses, and this subscription does not ask for bulkSubscribe";
             return Err(HandlerError::Failed(what.into()));
         }
-        Some(Err(error)) if error.is_eof() && reply.is_cut => {
-            return Err(HandlerError::Failed("the app's answer is larger than 1 MiB".into()));
-        }
+        Some(Err(error)) if error.is_eof() && reply.is_cut => return Err(too_large()),
         Some(Err(_)) | None => return Ok(Outcome::Success),
     };
     match &*status {
         "" | "SUCCESS" => Ok(Outcome::Success),
         "RETRY" => Ok(Outcome::Retry),
         "DROP" => Ok(Outcome::Drop),
-        other => Err(HandlerError::Failed(format!("the app answered the unknown status {}", shortened(other)))),
+        other => Err(unknown(other)),
     }
+}
+
+/// What cannot be read to its end.
+pub(super) fn too_large() -> HandlerError {
+    HandlerError::Failed("the app's answer is larger than 1 MiB".into())
+}
+
+/// A status that nobody knows.
+pub(super) fn unknown(status: &str) -> HandlerError {
+    HandlerError::Failed(format!("the app answered the unknown status {}", shortened(status)))
 }
 
 /// Enough of a word for an error text.
@@ -57,7 +65,7 @@ fn shortened(word: &str) -> String {
 struct Said<'a> {
     /// The `status`; empty where there is none.
     status: Cow<'a, str>,
-    /// `statuses` in place of a status, which is how a batch is answered (pubsub-behaviour 7.2).
+    /// `statuses` in place of a status, which is how a batch is answered (pubsub-behaviour 6.3).
     is_list: bool,
 }
 
@@ -96,7 +104,7 @@ impl<'de> Visitor<'de> for SaidVisitor {
 
 /// A JSON string, borrowed where it holds no escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests;

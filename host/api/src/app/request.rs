@@ -1,10 +1,10 @@
-//! The requests that an app gets (pubsub-behaviour 5.2 and 6.1). Pure; called by `App`.
+//! The requests that an app gets (pubsub-behaviour 5.2, 6.1 and 6.3). Pure; called by `App`.
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use whimbrel_pubsub::DeliveryInfo;
+use whimbrel_pubsub::{BatchInfo, DeliveryInfo};
 
 /// Headers taken from a message's metadata. More are left out: the app's HTTP stack has its limits too.
 const METADATA_HEADERS_MAX: usize = 64;
@@ -50,9 +50,7 @@ pub(crate) fn event(
     body: &Bytes,
     trace: Option<HeaderValue>,
 ) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::new(Full::new(body.clone()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).ok()?);
+    let mut request = post(path, body)?;
     let headers = request.headers_mut();
     headers.reserve(8 + info.metadata.len().min(METADATA_HEADERS_MAX));
     for (name, value) in info.metadata.iter().take(METADATA_HEADERS_MAX) {
@@ -62,16 +60,45 @@ pub(crate) fn event(
     }
     fix(headers, fixed);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"));
-    if let Ok(pubsub) = HeaderValue::from_bytes(info.pubsub.as_bytes()) {
-        headers.insert(HeaderName::from_static("pubsubname"), pubsub);
-    }
     if let Some(trace) = trace {
         headers.insert(HeaderName::from_static("traceparent"), trace);
     }
-    let last = HeaderValue::from_static(if info.last_attempt { "true" } else { "false" });
-    headers.insert(HeaderName::from_static("whimbrel-attempt"), HeaderValue::from(info.attempt));
-    headers.insert(HeaderName::from_static("whimbrel-last-attempt"), last);
+    tell(headers, &info.pubsub, info.attempt, info.last_attempt);
     Some(request)
+}
+
+/// Several events. `attempt`: the highest of theirs. `None`: the route is no path, whatever is escaped.
+pub(crate) fn batch(
+    fixed: &Fixed,
+    path: &str,
+    info: &BatchInfo,
+    attempt: u32,
+    body: &Bytes,
+    trace: HeaderValue,
+) -> Option<Request<Full<Bytes>>> {
+    let mut request = post(path, body)?;
+    let headers = request.headers_mut();
+    fix(headers, fixed);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(HeaderName::from_static("traceparent"), trace);
+    tell(headers, &info.pubsub, attempt, info.last_attempt);
+    Some(request)
+}
+
+fn post(path: &str, body: &Bytes) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::new(body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).ok()?);
+    Some(request)
+}
+
+fn tell(headers: &mut HeaderMap, pubsub: &str, attempt: u32, last_attempt: bool) {
+    if let Ok(pubsub) = HeaderValue::from_bytes(pubsub.as_bytes()) {
+        headers.insert(HeaderName::from_static("pubsubname"), pubsub);
+    }
+    let last = HeaderValue::from_static(if last_attempt { "true" } else { "false" });
+    headers.insert(HeaderName::from_static("whimbrel-attempt"), HeaderValue::from(attempt));
+    headers.insert(HeaderName::from_static("whimbrel-last-attempt"), last);
 }
 
 /// The question which subscriptions the app wants.

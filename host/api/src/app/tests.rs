@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use whimbrel_pubsub::{DeliveryInfo, Event, Handler};
 
@@ -122,8 +122,8 @@ fn gate() -> Gate {
 }
 
 fn run(connection: AppConnection) -> (Handler, JoinHandle<()>) {
-    let (handler, queue): (Handler, mpsc::Receiver<HandlerJob>) = Handler::new();
-    (handler, tokio::spawn(App::new(connection).run(queue)))
+    let (handler, queue, batches) = Handler::with_batches();
+    (handler, tokio::spawn(App::new(connection).run(queue, batches)))
 }
 
 async fn deliver(handler: &Handler, path: &str) -> Result<Outcome, HandlerError> {

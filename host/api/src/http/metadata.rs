@@ -110,6 +110,7 @@ pub(super) fn get(api: &Api) -> Answer {
     brokers.retain(|broker| broker.declared.visible_to(&doors.caller.app_id));
     brokers.sort_by(|a, b| a.declared.name.cmp(&b.declared.name));
     let subscriptions = doors.subscriptions.load();
+    let resiliencies = doors.resiliencies.load();
     let metadata = Metadata {
         id: &doors.caller.app_id,
         runtime_version: env!("CARGO_PKG_VERSION"),
@@ -124,7 +125,7 @@ pub(super) fn get(api: &Api) -> Answer {
             max_concurrency: app.concurrency_max,
             health: app.probe.as_ref().map(probed),
         }),
-        resiliencies: doors.resiliencies.iter().map(|name| Named { name }).collect(),
+        resiliencies: resiliencies.iter().map(|name| Named { name }).collect(),
         actor_runtime: Actors { runtime_status: "DISABLED", host_ready: false, placement: "placement: disconnected" },
     };
     match serde_json::to_vec(&metadata) {

@@ -30,6 +30,8 @@ pub(crate) enum Route<'a> {
     SetMetadata(&'a str),
     /// `POST /v1.0/shutdown`.
     Shutdown,
+    /// `GET /v1.0/openapi.json`: ours.
+    OpenApi,
     /// Nothing of ours.
     Other,
 }
@@ -48,6 +50,7 @@ impl<'a> Route<'a> {
             (&Method::GET, "/v1.0/healthz/outbound") => Self::OutboundHealth,
             (&Method::GET, "/v1.0/metadata") => Self::Metadata,
             (&Method::POST, "/v1.0/shutdown") => Self::Shutdown,
+            (&Method::GET, "/v1.0/openapi.json") => Self::OpenApi,
             (&Method::PUT, _) => path.strip_prefix("/v1.0/metadata/").map_or(Self::Other, Self::set_metadata),
             _ => Self::Other,
         }

@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
 use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
+use super::crowd::{FIRST_HEAD_WAIT, IDLE_WAIT, LOOK_AGAIN_AFTER};
 use crate::{AppConnection, Doors, Probe};
-use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_for, host_public, host_with};
+use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_public, host_with};
 
 /// Longer than anything here takes, so that a test which would hang fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -216,17 +217,36 @@ async fn requests_share_a_connection() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded() {
-    let host = host_for(fake_broker(TopicScopes::default(), |_| Ok(())), 1, |_| {}).await;
-    let (mut first, mut second) = (host.connect().await, host.connect().await);
-    second.send(publish("/v1.0/publish/bus/second").as_bytes()).await;
-    for _ in 0..10 {
-        first.send(publish("/v1.0/publish/bus/first").as_bytes()).await;
-        assert_eq!(first.reply(true).await.status, 204);
+async fn a_silent_connection_makes_place_for_another() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.connections_max = 2).await;
+    let (mut speaks, mut silent) = (host.connect().await, host.connect().await);
+    silent.send(b"POST /v1.0/pub").await;
+    for n in 0..20 {
+        speaks.send(publish("/v1.0/publish/bus/known").as_bytes()).await;
+        assert_eq!(speaks.reply(true).await.status, 204, "who speaks stays, round {n}");
+        let mut comes = host.connect().await;
+        comes.send(publish("/v1.0/publish/bus/new").as_bytes()).await;
+        assert_eq!(comes.reply(true).await.status, 204);
+        if n == 0 {
+            let mut rest = Vec::new();
+            timeout(PATIENCE, silent.stream.read_to_end(&mut rest)).await.expect("it has to go").ok();
+            assert_eq!(rest, b"");
+        }
     }
-    assert_eq!(host.topics(), ["first"; 10]);
-    drop(first);
-    assert_eq!(second.reply(true).await.status, 204);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_answer_keeps_its_place() {
+    // The first to come has gone by then, for the second.
+    let (host, mut busy, mut gone, answer) = busy_host_with(|doors| doors.connections_max = 1).await;
+    assert!(gone.is_closed().await);
+    let mut other = host.connect().await;
+    other.send(publish("/v1.0/publish/bus/other").as_bytes()).await;
+    assert!(timeout(10 * LOOK_AGAIN_AFTER, other.reply(true)).await.is_err(), "the house is full");
+    answer.notify_one();
+    assert_eq!(busy.reply(true).await.status, 204);
+    answer.notify_one();
+    assert_eq!(other.reply(true).await.status, 204);
 }
 
 #[tokio::test]
@@ -261,11 +281,11 @@ async fn check_patience(host: &Host, sent: &str, replies: usize, at_least: Durat
 #[tokio::test(start_paused = true)]
 async fn silent_clients_are_cut_off() {
     let host = host().await;
-    let head = (super::FIRST_HEAD_WAIT, super::FIRST_HEAD_WAIT + Duration::from_secs(1));
+    let head = (FIRST_HEAD_WAIT, FIRST_HEAD_WAIT + Duration::from_secs(1));
     check_patience(&host, "", 0, head.0, head.1).await;
     check_patience(&host, "P", 0, head.0, head.1).await;
     check_patience(&host, "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\n", 0, head.0, head.1).await;
-    let idle = (super::IDLE_WAIT, 2 * super::IDLE_WAIT + super::FIRST_HEAD_WAIT);
+    let idle = (IDLE_WAIT, 2 * IDLE_WAIT + FIRST_HEAD_WAIT);
     check_patience(&host, &publish("/v1.0/publish/bus/t"), 1, idle.0, idle.1).await;
 }
 
@@ -356,6 +376,7 @@ async fn metadata_shows_what_runs() {
         default_route: Some("/in".into()),
         dead_letter_topic: None,
         metadata: Vec::new(),
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Declarative,
     };
@@ -427,6 +448,11 @@ async fn shutdown_is_asked_for() {
 
 /// A host whose broker answers only when it is told to, with one publish under way and one idle connection.
 async fn busy_host() -> (Host, Client, Client, Arc<Notify>) {
+    busy_host_with(|_| {}).await
+}
+
+/// The same with doors that are changed.
+async fn busy_host_with(change: impl FnOnce(&mut Doors)) -> (Host, Client, Client, Arc<Notify>) {
     let (broker, mut queue) = Broker::new(component(TopicScopes::default()));
     let (taken, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (taken_too, gone) = (Arc::clone(&taken), Arc::clone(&go));
@@ -437,7 +463,7 @@ async fn busy_host() -> (Host, Client, Client, Arc<Notify>) {
             job.reply.send(vec![Ok(()); job.messages.len()]).ok();
         }
     });
-    let host = host_with((broker, Stored::default()), |_| {}).await;
+    let host = host_with((broker, Stored::default()), change).await;
     let mut idle = host.connect().await;
     idle.send(request("GET", "/nope", "", "").as_bytes()).await;
     idle.reply(true).await;

@@ -10,13 +10,14 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
+use super::batch::{Gathering, due};
 use crate::broker::{Arrived, Feed, FeedJob};
 use crate::delivery::{Delivery, Disposition};
 use crate::error::BrokerError;
+use crate::events;
 use crate::group::Admission;
 use crate::policy::Doubling;
 use crate::settle::{Exit, settle};
-use crate::{events, scope};
 
 /// The first wait before subscribing again; it doubles up to [`SUBSCRIBE_WAIT_MAX`], without an end.
 const SUBSCRIBE_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -49,6 +50,16 @@ const SILENCE: Duration = Duration::from_millis(20);
 pub(super) struct Served {
     feed: Feed,
     admission: Admission,
+    /// Where deliveries go several at a time: those that have begun to wait for one another.
+    gathering: Option<Gathering>,
+}
+
+/// What is carried at a time.
+pub(super) enum Load {
+    /// A delivery.
+    One(Delivery),
+    /// Several, each to its own end.
+    Batch(Vec<Delivery>),
 }
 
 /// Why a feed is served no more.
@@ -74,7 +85,7 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     ready: &mut Option<oneshot::Sender<()>>,
-    carry: impl Fn(&'a Context, Delivery) -> F,
+    carry: impl Fn(&'a Context, Load) -> F,
 ) -> Option<Served> {
     let mut waits = Doubling::new(SUBSCRIBE_WAIT_MIN, SUBSCRIBE_WAIT_MAX);
     let mut stopped = pin!(context.stopping.stop.cancelled());
@@ -89,7 +100,7 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
         }
         match opened {
             Ok(feed) => {
-                events::subscribed(&context.subscription);
+                events::subscribed(&context.subscription());
                 let since = Instant::now();
                 match serve(context, running, feed, &mut waits, &carry).await {
                     Over::Stopped(served) => return Some(served),
@@ -97,15 +108,15 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
                         waits.reset();
                         continue;
                     }
-                    Over::Lost(error) => events::feed_lost(&context.subscription, &error),
+                    Over::Lost(error) => events::feed_lost(&context.subscription(), &error),
                 }
                 if since.elapsed() > SOUND_AFTER {
                     waits.reset();
                 }
             }
-            Err(Unopened::Failed(error)) => events::not_subscribed(&context.subscription, &error),
+            Err(Unopened::Failed(error)) => events::not_subscribed(&context.subscription(), &error),
             Err(Unopened::Never(why)) => {
-                events::never_subscribed(&context.subscription, &why);
+                events::never_subscribed(&context.subscription(), &why);
                 meanwhile(running, stopped).await;
                 return None;
             }
@@ -128,14 +139,10 @@ pub(super) fn tell(ready: &mut Option<oneshot::Sender<()>>) {
 
 async fn open(context: &Context) -> Result<Feed, Unopened> {
     let topology = context.topology.load_full();
-    let (declared, caller) = (&context.subscription.declared, &context.subscription.caller);
-    let Some(broker) = topology.broker(&declared.pubsub, caller) else {
-        return Err(Unopened::Never(format!("pubsub {} is not found", declared.pubsub)));
-    };
-    if !scope::allow_subscribe(&broker.declared.topic_scopes, &caller.app_id, &declared.topic) {
-        return Err(Unopened::Never("the scopes do not let this app subscribe to this topic".to_owned()));
-    }
-    let (topic, group) = (declared.topic.as_str().into(), context.subscription.group.clone());
+    let subscription = context.subscription();
+    let declared = &subscription.declared;
+    let broker = subscription.broker(&topology).map_err(Unopened::Never)?;
+    let (topic, group) = (declared.topic.as_str().into(), subscription.group.clone());
     let opening = broker.subscribe(topic, group, context.concurrency.unsettled, None, declared.metadata.clone());
     opening.await.map_err(Unopened::Failed)
 }
@@ -146,16 +153,21 @@ async fn serve<'a, F: Future<Output = ()>>(
     running: &mut FuturesUnordered<F>,
     feed: Feed,
     waits: &mut Doubling,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) -> Over {
     let leave = feed.leave.clone();
-    let mut served = Served { feed, admission: Admission::new(context.concurrency, context.keys.clone()) };
+    let admission = Admission::new(context.concurrency, context.keys.clone(), context.places.clone());
+    let mut served = Served { feed, admission, gathering: Gathering::of(context) };
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
         served.begin(context, running, carry);
+        let gathering = served.gathering.as_ref();
         tokio::select! {
             biased;
-            () = &mut stopped => return Over::Stopped(served),
+            () = &mut stopped => {
+                served.hurry(context, running, carry);
+                return Over::Stopped(served);
+            }
             () = leave.cancelled() => return move_on(context, running, served, carry).await,
             Some(()) = running.next(), if !running.is_empty() => {}
             batch = served.feed.deliveries.recv(), if served.admission.has_room() => match batch {
@@ -165,13 +177,18 @@ async fn serve<'a, F: Future<Output = ()>>(
                 }
                 None => break,
             },
+            () = due(gathering) => {}
+            // A batch frees its places one by one.
+            () = context.places.freed(), if gathering.is_some() => {}
         }
     }
     // What runs goes on: it may finish, and what cannot be settled any more comes again. What waits would be twice as
     // late.
-    hold(context, &served.feed.jobs, served.admission.rest()).await;
+    let Served { mut feed, mut admission, gathering } = served;
+    hold(context, gathering.into_iter().flat_map(Gathering::rest)).await;
+    hold(context, unbegun(&feed.jobs, admission.rest())).await;
     let lost = || BrokerError::Transient("the adapter was lost".to_owned());
-    Over::Lost(served.feed.ended.try_recv().unwrap_or_else(|_| lost()))
+    Over::Lost(feed.ended.try_recv().unwrap_or_else(|_| lost()))
 }
 
 impl Served {
@@ -180,12 +197,30 @@ impl Served {
         &mut self,
         context: &'a Context,
         running: &mut FuturesUnordered<F>,
-        carry: &impl Fn(&'a Context, Delivery) -> F,
+        carry: &impl Fn(&'a Context, Load) -> F,
     ) {
-        while let Some((arrived, turn)) = self.admission.admit(running.len()) {
-            let Feed { jobs, leave, .. } = &self.feed;
-            running.push(carry(context, Delivery::new(arrived, jobs.clone(), leave.clone()).in_turn(turn)));
+        let Self { feed: Feed { jobs, leave, .. }, admission, gathering } = self;
+        while let Some((arrived, place)) = admission.admit() {
+            let delivery = Delivery::new(arrived, jobs.clone(), leave.clone()).in_place(place);
+            let load = match gathering {
+                None => Some(Load::One(delivery)),
+                Some(gathering) => gathering.add(delivery).map(Load::Batch),
+            };
+            running.extend(load.map(|load| carry(context, load)));
         }
+        let batch = gathering.as_mut().and_then(Gathering::take_due);
+        running.extend(batch.map(|batch| carry(context, Load::Batch(batch))));
+    }
+
+    /// Begins at once what waits for a batch to fill, from now on.
+    fn hurry<'a, F: Future<Output = ()>>(
+        &mut self,
+        context: &'a Context,
+        running: &mut FuturesUnordered<F>,
+        carry: &impl Fn(&'a Context, Load) -> F,
+    ) {
+        let batch = self.gathering.as_mut().and_then(Gathering::hurry);
+        running.extend(batch.map(|batch| carry(context, Load::Batch(batch))));
     }
 }
 
@@ -195,10 +230,11 @@ async fn move_on<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     mut served: Served,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) -> Over {
     let jobs = served.feed.jobs.clone();
     served.admission.leave();
+    served.hurry(context, running, carry);
     let mut stopped = pin!(context.stopping.stop.cancelled());
     let emptied = timeout(LEAVE_WAIT, empty(context, running, &mut served, carry));
     tokio::select! {
@@ -207,8 +243,8 @@ async fn move_on<'a, F: Future<Output = ()>>(
         // In time or not: what still runs goes on.
         _ = emptied => {}
     }
-    events::feed_left(&context.subscription, running.len());
-    hold(context, &jobs, served.admission.rest()).await;
+    events::feed_left(&context.subscription(), running.len());
+    hold(context, unbegun(&jobs, served.admission.rest())).await;
     let stopping = meanwhile(running, ask(&jobs, FeedJob::Stop, STOP_WAIT));
     holding(context, &jobs, &mut served.feed.deliveries, stopping).await;
     Over::Left
@@ -219,7 +255,7 @@ async fn empty<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
     served: &mut Served,
-    carry: &impl Fn(&'a Context, Delivery) -> F,
+    carry: &impl Fn(&'a Context, Load) -> F,
 ) {
     let jobs = served.feed.jobs.clone();
     let mut pausing = pin!(ask(&jobs, FeedJob::Pause, PAUSE_WAIT));
@@ -235,6 +271,7 @@ async fn empty<'a, F: Future<Output = ()>>(
                 // Its instance is gone: what runs goes on, as it does when a feed is lost.
                 None => return,
             },
+            () = context.places.freed(), if served.gathering.is_some() => {}
             () = tokio::time::sleep(SILENCE), if paused && running.is_empty() => return,
         }
     }
@@ -246,9 +283,9 @@ pub(super) async fn drain<F: Future<Output = ()>>(
     running: &mut FuturesUnordered<F>,
     served: Option<Served>,
 ) {
-    let Some(Served { feed, mut admission }) = served else { return finish(context, running).await };
+    let Some(Served { feed, mut admission, .. }) = served else { return finish(context, running).await };
     let Feed { mut deliveries, jobs, .. } = feed;
-    hold(context, &jobs, admission.rest()).await;
+    hold(context, unbegun(&jobs, admission.rest())).await;
     let draining = async {
         meanwhile(running, ask(&jobs, FeedJob::Pause, PAUSE_WAIT)).await;
         finish(context, running).await;
@@ -265,12 +302,16 @@ async fn finish<F: Future<Output = ()>>(context: &Context, running: &mut Futures
     }
 }
 
-async fn all<F: Future<Output = ()>>(running: &mut FuturesUnordered<F>) {
+/// Waits until nothing runs.
+pub(super) async fn all<F: Future<Output = ()>>(running: &mut FuturesUnordered<F>) {
     while running.next().await.is_some() {}
 }
 
 /// Waits for a future while what runs goes on.
-async fn meanwhile<T, F: Future<Output = ()>>(running: &mut FuturesUnordered<F>, future: impl Future<Output = T>) -> T {
+pub(super) async fn meanwhile<T, F: Future<Output = ()>>(
+    running: &mut FuturesUnordered<F>,
+    future: impl Future<Output = T>,
+) -> T {
     let mut future = pin!(future);
     loop {
         tokio::select! {
@@ -293,26 +334,31 @@ async fn holding<T>(
         tokio::select! {
             biased;
             done = &mut future => return done,
-            Some(batch) = deliveries.recv() => hold(context, jobs, batch.into_iter()).await,
+            Some(batch) = deliveries.recv() => hold(context, unbegun(jobs, batch.into_iter())).await,
         }
     }
 }
 
+/// Deliveries that nobody is going to begin.
+fn unbegun(jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>) -> impl Iterator<Item = Delivery> {
+    arrived.map(|arrived| Delivery::new(arrived, jobs.clone(), CancellationToken::new()))
+}
+
 /// Leaves with the broker what was not begun.
-async fn hold(context: &Context, jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>) {
-    let topology = context.topology.load_full();
-    for arrived in arrived {
-        context.ledger.hold(&arrived.id, arrived.count);
+async fn hold(context: &Context, deliveries: impl Iterator<Item = Delivery>) {
+    let (topology, subscription) = (context.topology.load_full(), context.subscription());
+    for delivery in deliveries {
+        context.ledger.hold(&delivery.id, delivery.count);
         let exit = Exit {
             topology: &topology,
-            subscription: &context.subscription,
+            subscription: &subscription,
             counts: &context.counts,
             dead_letter_topic: None,
             event_id: "",
             attempt: 0,
             stopping: &context.stopping,
         };
-        settle(exit, Delivery::new(arrived, jobs.clone(), CancellationToken::new()), Disposition::Hold).await;
+        settle(exit, delivery, Disposition::Hold).await;
     }
 }
 

@@ -24,6 +24,7 @@ struct Ends {
     ready: oneshot::Receiver<()>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    live: Arc<Live>,
 }
 
 /// A live feed's far ends.
@@ -47,11 +48,11 @@ fn watched(
     let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
     let (handle, handler) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
-    let subscription = Arc::new(fakes::subscription(declared, "me", handle.watched(well)));
+    let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle.watched(well))));
     let (tell, ready) = oneshot::channel();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(deliver(subscription, topology, tell, stop.clone()));
-    Ends { broker, handler, ready, stop, task }
+    let task = tokio::spawn(deliver(Arc::clone(&live), topology, tell, stop.clone()));
+    Ends { broker, handler, ready, stop, task, live }
 }
 
 fn plain() -> Ends {
@@ -590,4 +591,28 @@ async fn an_open_breaker_gives_back_and_dead_letters_nothing() {
         assert_eq!(feed.verdict().await, (token, Verdict::Ack));
     }
     assert!(ends.broker.try_recv().is_err(), "a dead letter");
+}
+
+/// What is in flight finishes under the rules it started with; what comes after goes by the new ones, on the same feed.
+#[tokio::test(start_paused = true)]
+async fn other_rules_hold_for_what_begins_after() {
+    let mut ends = spine(TopicScopes::default(), constant(1, None), fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "before", Some(1))).await;
+    let before = ends.attempt().await;
+    let (other, mut handler) = Handler::new();
+    let mut declared = fakes::declared("t", Some("dead"), &[]);
+    declared.default_route = Some("/other".to_owned());
+    ends.live.change(fakes::subscription(declared, "me", other));
+    feed.deliver(fakes::arrived(2, "after", Some(1))).await;
+    let after = soon(handler.recv()).await.expect("the new handler has it");
+    assert_eq!((&*after.info.path == "/other", &*before.info.path == "/other"), (true, false));
+    before.reply.send(Ok(Outcome::Retry)).expect("somebody waits");
+    let again = ends.attempt().await;
+    assert_eq!(again.info.path, before.info.path, "its second attempt is where its first was");
+    again.reply.send(Ok(Outcome::Retry)).expect("somebody waits");
+    assert_eq!(feed.verdict().await.0, 1, "given back, for it began without a dead-letter topic");
+    after.reply.send(Ok(Outcome::Success)).expect("somebody waits");
+    assert_eq!(feed.verdict().await, (2, Verdict::Ack));
+    assert!(soon(ends.handler.recv()).await.is_none(), "somebody keeps the old handler");
 }

@@ -1,5 +1,7 @@
 //! Tests of `group`.
 
+use whimbrel_resources::Bulk;
+
 use super::*;
 use crate::fakes;
 
@@ -23,8 +25,20 @@ fn a_subscription_says_how_much_it_takes() {
     check(&[("orderPerKey", "no")], 100, 100, false);
 }
 
+/// Unless its metadata says so itself, a subscription takes as much as fills its batches.
+#[test]
+fn batches_are_filled() {
+    for (max_messages, metadata, unsettled) in
+        [(5, None, 100), (100, None, 200), (9_000, None, 10_000), (100, Some(("maxUnsettled", "7")), 7)]
+    {
+        let bulk = Some(Bulk { max_messages, ..Bulk::default() });
+        let declared = Subscription { bulk, ..fakes::declared("t", None, metadata.as_slice()) };
+        assert_eq!(Concurrency::of(&declared).unsettled, unsettled, "{max_messages} {metadata:?}");
+    }
+}
+
 fn admission(running: u32, per_key: bool) -> Admission {
-    Admission::new(Concurrency { unsettled: 4, running, per_key }, Keys::default())
+    Admission::new(Concurrency { unsettled: 4, running, per_key }, Keys::default(), Places::default())
 }
 
 fn of_key(token: u64, key: Option<&str>) -> Arrived {
@@ -33,8 +47,9 @@ fn of_key(token: u64, key: Option<&str>) -> Arrived {
     arrived
 }
 
-fn next(admission: &mut Admission, running: usize) -> Option<(u64, Option<Turn>)> {
-    admission.admit(running).map(|(arrived, turn)| (arrived.token, turn))
+/// The next one's token, whether it has its key's turn, and the place it takes.
+fn next(admission: &mut Admission) -> Option<(u64, bool, Place)> {
+    admission.admit().map(|(arrived, place)| (arrived.token, place.has_turn(), place))
 }
 
 #[test]
@@ -43,10 +58,12 @@ fn no_more_run_at_once_than_the_limit() {
     assert!(admission.has_room());
     admission.line_up((1..=4).map(|token| of_key(token, Some("k"))).collect());
     assert!(!admission.has_room());
-    assert!(matches!(next(&mut admission, 0), Some((1, None))));
-    assert!(matches!(next(&mut admission, 1), Some((2, None))));
-    assert!(next(&mut admission, 2).is_none());
-    assert_eq!(admission.rest().map(|arrived| arrived.token).collect::<Vec<_>>(), [3, 4]);
+    let (first, second) = (next(&mut admission), next(&mut admission));
+    assert!(matches!((&first, &second), (Some((1, false, _)), Some((2, false, _)))));
+    assert!(next(&mut admission).is_none());
+    drop(second);
+    assert!(matches!(next(&mut admission), Some((3, false, _))));
+    assert_eq!(admission.rest().map(|arrived| arrived.token).collect::<Vec<_>>(), [4]);
     assert!(admission.has_room());
 }
 
@@ -55,15 +72,15 @@ fn a_key_waits_for_itself_and_for_nobody_else() {
     let mut admission = admission(9, true);
     admission.line_up(vec![of_key(1, Some("a")), of_key(2, Some("a")), of_key(3, Some("b"))]);
     assert!(admission.has_room(), "what waits for a key holds up no other");
-    let first = next(&mut admission, 0);
-    assert!(matches!(first, Some((1, Some(_)))));
-    let other = next(&mut admission, 1);
-    assert!(matches!(other, Some((3, Some(_)))));
-    assert!(next(&mut admission, 2).is_none(), "its key is taken");
+    let first = next(&mut admission);
+    assert!(matches!(first, Some((1, true, _))));
+    let other = next(&mut admission);
+    assert!(matches!(other, Some((3, true, _))));
+    assert!(next(&mut admission).is_none(), "its key is taken");
     admission.line_up(vec![of_key(4, None)]);
-    assert!(matches!(next(&mut admission, 2), Some((4, None))), "no key, no turn");
+    assert!(matches!(next(&mut admission), Some((4, false, _))), "no key, no turn");
     drop(first);
-    assert!(matches!(next(&mut admission, 2), Some((2, Some(_)))));
+    assert!(matches!(next(&mut admission), Some((2, true, _))));
     admission.line_up((5..=8).map(|token| of_key(token, Some("b"))).collect());
     assert!(!admission.has_room());
 }
@@ -74,6 +91,6 @@ fn nothing_overtakes_when_a_feed_is_left() {
         let mut admission = admission(9, per_key);
         admission.line_up(vec![of_key(1, Some("a"))]);
         admission.leave();
-        assert_eq!(next(&mut admission, 0).is_none(), per_key);
+        assert_eq!(next(&mut admission).is_none(), per_key);
     }
 }

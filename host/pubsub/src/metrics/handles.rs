@@ -34,6 +34,8 @@ pub struct Ingress {
     in_flight: OnceLock<Option<IntGauge>>,
     attempts: OnceLock<Option<IntCounter>>,
     further: OnceLock<Option<IntCounter>>,
+    batches: Measured,
+    batch_events: [OnceLock<Option<IntCounter>>; 3],
 }
 
 /// Dapr's words for what became of a delivery or of an attempt.
@@ -54,7 +56,7 @@ impl Status {
     pub(crate) fn of(result: &Result<Outcome, HandlerError>) -> Self {
         match result {
             Ok(Outcome::Success) => Self::Success,
-            Ok(Outcome::Drop) => Self::Drop,
+            Ok(Outcome::Drop | Outcome::Unserved) => Self::Drop,
             Ok(Outcome::Retry) | Err(_) => Self::Retry,
         }
     }
@@ -165,6 +167,8 @@ impl Ingress {
             in_flight: OnceLock::new(),
             attempts: OnceLock::new(),
             further: OnceLock::new(),
+            batches: OnceLock::new(),
+            batch_events: Default::default(),
         }
     }
 
@@ -184,9 +188,44 @@ impl Ingress {
         }
     }
 
+    /// A request with several events has ended; each of them is an attempt besides.
+    pub(crate) fn attempted_batch(&self, took: Duration) {
+        let made = self.batches.get_or_init(|| {
+            let (families, labels) = (self.labels.families()?, self.bulk_labels(""));
+            let count = families.ingress_bulk_count.with_label_values(&labels);
+            Some((count, families.ingress_bulk_latencies.with_label_values(&labels)))
+        });
+        if let Some((count, latencies)) = made {
+            count.inc();
+            latencies.observe(millis(took));
+        }
+    }
+
+    /// An attempt with an event of a batch has ended.
+    pub(crate) fn attempted_in_batch(&self, number: u32, status: Status, took: Duration) {
+        self.attempted(number, status, took);
+        let [success, retry, drop] = &self.batch_events;
+        let events = match status {
+            Status::Success => success,
+            Status::Retry => retry,
+            Status::Drop | Status::Dead => drop,
+        };
+        let [process_status, _] = status.labels();
+        let made =
+            || Some(self.labels.families()?.ingress_bulk_events.with_label_values(&self.bulk_labels(process_status)));
+        if let Some(events) = events.get_or_init(made) {
+            events.inc();
+        }
+    }
+
+    fn bulk_labels<'a>(&'a self, process_status: &'a str) -> [&'a str; 5] {
+        let [app_id, component, topic] = self.labels.own();
+        [app_id, component, &self.labels.metrics.0.namespace, process_status, topic]
+    }
+
     /// Dropped. Dapr counts it here, unless an attempt has said so already.
     pub(crate) fn dropped(&self, reason: &Reason) {
-        if *reason != Reason::Dropped {
+        if !matches!(reason, Reason::Dropped | Reason::Unserved) {
             self.count(Status::Drop, None);
         }
         self.labels.count_reason(|families| &families.dropped, reason);
@@ -247,6 +286,7 @@ impl Drop for InFlight<'_> {
 fn word(reason: &Reason) -> &'static str {
     match reason {
         Reason::Dropped => "dropped",
+        Reason::Unserved => "unserved",
         Reason::Exhausted(_) => "exhausted",
         Reason::HandlerGone => "handler_gone",
         Reason::BreakerOpen => "breaker_open",

@@ -2,17 +2,58 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::world::{Kind, MESSAGE, NUMBER, Shared, TOKEN, entry};
-use crate::{HandlerError, HandlerJob, Outcome};
+use crate::{BatchJob, DeliveryInfo, HandlerError, HandlerJob, Outcome, Outcomes};
 
-/// Serves one app's events, as many at once as come.
-pub(super) async fn serve(world: Shared, app: String, mut jobs: mpsc::Receiver<HandlerJob>) {
-    while let Some(job) = jobs.recv().await {
-        let plan = check(&world, &app, &job);
-        tokio::spawn(handle(world.clone(), app.clone(), job, plan));
+/// Serves one app's events, as many at once as come, one by one or in batches.
+pub(super) async fn serve(
+    world: Shared,
+    app: String,
+    mut jobs: mpsc::Receiver<HandlerJob>,
+    mut batches: mpsc::Receiver<BatchJob>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            Some(job) = jobs.recv() => {
+                let plan = check(&world, &app, &job);
+                tokio::spawn(handle(world.clone(), app.clone(), job, plan));
+            }
+            Some(batch) = batches.recv() => serve_batch(&world, &app, batch),
+            else => return,
+        }
     }
+}
+
+/// Each event of a batch as if it had come alone, and one answer for all.
+fn serve_batch(world: &Shared, app: &str, batch: BatchJob) {
+    world.lock().seen.batched += batch.entries.len() as u64;
+    let (info, mut outcomes) = (batch.info, Vec::new());
+    for entry in batch.entries {
+        let (reply, outcome) = oneshot::channel();
+        let info = DeliveryInfo {
+            pubsub: info.pubsub.clone(),
+            topic: info.topic.clone(),
+            path: info.path.clone(),
+            attempt: entry.attempt,
+            last_attempt: info.last_attempt,
+            metadata: entry.metadata,
+        };
+        let job = HandlerJob { event: entry.event, info, reply };
+        // It is the batch's worker that vanishes, never that of one event.
+        let plan = Some(check(world, app, &job)).filter(|plan| *plan != Plan::Vanish).unwrap_or(Plan::Fail);
+        tokio::spawn(handle(world.clone(), app.to_owned(), job, plan));
+        outcomes.push(outcome);
+    }
+    tokio::spawn(async move {
+        let mut answers = Outcomes::new();
+        for outcome in outcomes {
+            answers.push(outcome.await.unwrap_or(Err(HandlerError::Gone)));
+        }
+        batch.reply.send(Ok(answers)).ok();
+    });
 }
 
 /// How one attempt will go.

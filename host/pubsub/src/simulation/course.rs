@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::instrument::WithSubscriber as _;
-use whimbrel_resources::{Backoff, Component, Matching, Policies, Policy, Retry, TopicScopes};
+use whimbrel_resources::{
+    Backoff, Bulk, Component, Matching, Policies, Policy, Retry, Subscription as Declared, TopicScopes,
+};
 
 use super::log::Listener;
 use super::world::{Key, Kind, NUMBER, Queue, Shared, World};
@@ -37,6 +39,7 @@ pub(super) struct Seen {
     pub(super) lost: u64,
     pub(super) stopped: u64,
     pub(super) killed: u64,
+    pub(super) batched: u64,
 }
 
 impl Seen {
@@ -53,10 +56,11 @@ impl Seen {
             lost: self.lost + other.lost,
             stopped: self.stopped + other.stopped,
             killed: self.killed + other.killed,
+            batched: self.batched + other.batched,
         }
     }
 
-    pub(super) fn faults(self) -> [(&'static str, u64); 9] {
+    pub(super) fn faults(self) -> [(&'static str, u64); 10] {
         [
             ("a failed attempt", self.failed_attempts),
             ("a message given back", self.given_back),
@@ -67,6 +71,7 @@ impl Seen {
             ("a lost adapter", self.lost),
             ("an orderly stop", self.stopped),
             ("a killed host", self.killed),
+            ("an event in a batch", self.batched),
         ]
     }
 }
@@ -169,14 +174,17 @@ fn declare(world: &Shared, attempts_max: Option<u32>) -> Vec<(Key, Arc<Subscript
     let mut subscriptions = Vec::new();
     let apps = world.lock().rng.u8(1..4);
     for app in (0..apps).map(|app| format!("a{app}")) {
-        let (handler, jobs) = Handler::new();
-        tokio::spawn(app::serve(world.clone(), app.clone(), jobs));
+        let (handler, jobs, batches) = Handler::with_batches();
+        tokio::spawn(app::serve(world.clone(), app.clone(), jobs, batches));
         let mut drawn = world.lock();
         let topics = drawn.rng.u8(1..3);
         for topic in (0..topics).map(|topic| format!("t{topic}")) {
             let dead_letter_topic = (drawn.rng.u8(..5) > 1).then(|| format!("dead-{app}"));
             let max_unsettled = drawn.rng.u8(1..20).to_string();
-            let declared = fakes::declared(&topic, dead_letter_topic.as_deref(), &[("maxUnsettled", &max_unsettled)]);
+            let bulk = (drawn.rng.u8(..3) == 0)
+                .then(|| Bulk { max_messages: drawn.rng.u32(1..6), max_wait: drawn.up_to(Duration::from_millis(500)) });
+            let metadata = [("maxUnsettled", max_unsettled.as_str())];
+            let declared = Declared { bulk, ..fakes::declared(&topic, dead_letter_topic.as_deref(), &metadata) };
             let queue = Queue {
                 entries: BTreeMap::new(),
                 changed: Arc::new(Notify::new()),
@@ -209,7 +217,8 @@ fn start(
     }
     let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
     let (ready, _) = oneshot::channel();
-    let mut delivering = Box::pin(crate::deliver(subscription.clone(), Arc::clone(topology), ready, stop.clone()));
+    let live = Arc::new(crate::Live::new(Subscription::clone(&subscription)));
+    let mut delivering = Box::pin(crate::deliver(live, Arc::clone(topology), ready, stop.clone()));
     let (killed, world) = (kill.clone(), world.clone());
     let life = async move {
         tokio::select! {

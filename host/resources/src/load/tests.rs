@@ -6,16 +6,16 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{load, snapshot};
+use super::{load, scoped_apps, snapshot, sound, survey};
 use crate::folder;
 use crate::problem::Problems;
 use crate::snapshot::Snapshot;
 use crate::surroundings::Surroundings;
 
-fn read(text: &str) -> Result<Snapshot, Problems> {
+pub(crate) fn read(text: &str) -> Result<Snapshot, Problems> {
     let mut problems = Vec::new();
     let documents = folder::parse(Path::new("f.yaml"), text.as_bytes(), &mut problems);
-    snapshot(&documents, &["me"], &Surroundings::default(), problems)
+    sound(snapshot(&documents, &["me"], &Surroundings::default(), problems))
 }
 
 fn component(name: &str, kind: &str) -> String {
@@ -56,6 +56,19 @@ fn folders_count_in_the_order_given() {
 fn nothing_declared_is_sound() {
     let loaded = load(&[], &[], &Surroundings::default()).expect("sound");
     assert!(loaded.components.is_empty() && loaded.warnings.is_empty());
+}
+
+/// Whoever looks sees what is sound beside what is not, and whose resources there are.
+#[test]
+fn a_survey_shows_both() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scoped = component("other", "pubsub.redis").replace("---", "scopes: [b, a, b]\n---");
+    let text = component("bus", "pubsub.redis") + &component("odd", "pubsub.") + &scoped;
+    fs::write(folder.path().join("a.yaml"), text).expect("written");
+    let paths = [folder.path().to_path_buf()];
+    let (found, problems) = survey(&paths, &["me"], &Surroundings::default());
+    assert_eq!((found.components.len(), problems.0.len(), problems.has_errors()), (1, 1, true), "{problems}");
+    assert_eq!(scoped_apps(&paths), ["b", "a"]);
 }
 
 #[test]
@@ -135,7 +148,7 @@ fn nothing_panics_on_damaged_resources() {
         }
         let mut problems = Vec::new();
         let damaged = folder::parse(Path::new("f.yaml"), &bytes, &mut problems);
-        match snapshot(&damaged, &["me"], &Surroundings::default(), problems) {
+        match super::sound(snapshot(&damaged, &["me"], &Surroundings::default(), problems)) {
             Ok(_) => sound += 1,
             Err(_) => refused += 1,
         }
@@ -151,7 +164,7 @@ fn nothing_panics_on_random_bytes() {
         let mut problems = Vec::new();
         let documents = folder::parse(Path::new("f.yaml"), &bytes, &mut problems);
         assert!(
-            snapshot(&documents, &["me"], &Surroundings::default(), problems)
+            sound(snapshot(&documents, &["me"], &Surroundings::default(), problems))
                 .is_ok_and(|loaded| loaded.components.is_empty())
         );
     }

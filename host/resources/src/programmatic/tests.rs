@@ -10,7 +10,8 @@ fn line(subscription: &Subscription) -> String {
     let route = format!("{rules}{}", subscription.default_route.as_deref().unwrap_or("nowhere"));
     let metadata: String = subscription.metadata.iter().map(|(key, value)| format!(" {key}:{value}")).collect();
     let dead = subscription.dead_letter_topic.as_ref().map(|topic| format!(" dead:{topic}")).unwrap_or_default();
-    format!("{}/{} -> {route}{metadata}{dead}", subscription.pubsub, subscription.topic)
+    let bulk = subscription.bulk.map(|bulk| format!(" bulk:{}/{:?}", bulk.max_messages, bulk.max_wait));
+    format!("{}/{} -> {route}{metadata}{dead}{}", subscription.pubsub, subscription.topic, bulk.unwrap_or_default())
 }
 
 fn check(json: &str, expect: &[&str], warnings: usize) {
@@ -78,8 +79,21 @@ fn routes() {
     route(r#""route":"/old","routes":{"rules":[{"match":"true","path":"/n"}]}"#, r#""true":/n /old"#);
     route(r#""routes":{"Rules":[],"Default":"/d"}"#, "/d");
     check(r#"[{"pubsubname":"b","topic":"t","routes":{}}, null]"#, &[], 2);
-    check(r#"[{"pubsubname":"b","topic":"t","route":"/a","bulkSubscribe":{"enabled":true}}]"#, &["b/t -> /a"], 1);
-    check(r#"[{"pubsubname":"b","topic":"t","route":"/a","bulkSubscribe":{"enabled":false}}]"#, &["b/t -> /a"], 0);
+}
+
+#[test]
+fn bulk() {
+    fn bulk(fields: &str, expect: &str, warnings: usize) {
+        let item = format!(r#"[{{"pubsubname":"b","topic":"t","route":"/a","bulkSubscribe":{{{fields}}}}}]"#);
+        check(&item, &[&format!("b/t -> /a{expect}")], warnings);
+    }
+    bulk(r#""enabled":true"#, " bulk:100/1s", 0);
+    bulk(r#""enabled":true,"maxMessagesCount":0,"maxAwaitDurationMs":0"#, " bulk:100/1s", 0);
+    bulk(r#""Enabled":true,"MaxMessagesCount":7,"maxAwaitDurationMS":40"#, " bulk:7/40ms", 0);
+    bulk(r#""enabled":true,"maxMessagesCount":-1,"maxAwaitDurationMs":-5"#, " bulk:100/1s", 2);
+    bulk(r#""enabled":true,"maxMessagesCount":10001,"maxAwaitDurationMs":600001"#, " bulk:10000/600s", 2);
+    bulk(r#""enabled":false,"maxMessagesCount":7"#, "", 0);
+    bulk(r#""maxMessagesCount":7"#, "", 0);
 }
 
 #[test]
@@ -89,6 +103,13 @@ fn wrong_types() {
     refused(b"[{\"metadata\":{\"rawPayload\":true}}]", "metadata: expected a text");
     refused(b"[{\"metadata\":[]}]", "metadata: expected an object");
     refused(b"[{\"routes\":{\"rules\":{}}}]", "routes.rules");
+    refused(b"[{\"bulkSubscribe\":true}]", "bulkSubscribe: expected an object");
+    refused(b"[{\"bulkSubscribe\":{\"enabled\":1}}]", "bulkSubscribe.enabled: expected true or false");
+    refused(b"[{\"bulkSubscribe\":{\"maxMessagesCount\":\"7\"}}]", "bulkSubscribe.maxMessagesCount: expected a whole");
+    refused(
+        b"[{\"bulkSubscribe\":{\"maxAwaitDurationMs\":0.5}}]",
+        "bulkSubscribe.maxAwaitDurationMs: expected a whole",
+    );
     refused(b"[{\"routes\":{\"rules\":[{\"match\":1}]}}]", "match");
     refused(
         br#"[{"pubsubname":"b","topic":"t","route":"/a"},{"routes":{"rules":[{"match":"a >"}]}}]"#,

@@ -1,6 +1,7 @@
 //! Dapr's `Component`, as far as it is a pub/sub one (pubsub-behaviour, sections 8 and 9).
 
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const SPEC_KEYS: [&str; 5] = ["type", "version", "metadata", "initTimeout", "ignoreErrors"];
 const ITEM_KEYS: [&str; 4] = ["name", "value", "secretKeyRef", "envRef"];
+const REFERENCE_KEYS: [&str; 2] = ["name", "key"];
 
 /// The consumer group, as adapters know it.
 const CONSUMER_ID: &str = "consumerID";
@@ -38,6 +40,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) surroundings: &'a Surroundings,
     /// By their names.
     pub(crate) stores: &'a HashMap<String, Store>,
+    /// The files that secrets are looked for in.
+    pub(crate) files: &'a RefCell<BTreeSet<PathBuf>>,
 }
 
 /// Reads a component that is in scope. `None` for one that is no pub/sub component or has secrets in a store that is
@@ -228,20 +232,22 @@ impl Reading<'_> {
     /// The value of an item: of a secret, its own, or of a variable, in this order. `None`: its secret store is not
     /// there.
     fn value(&self, item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<String> {
-        if let Some(reference) = item.section("secretKeyRef", problems)
-            && let Some(name) = reference.filled("name", problems)
-        {
-            return self.secret(item, name, reference.filled("key", problems).unwrap_or(name), problems);
+        let variable = item.filled("envRef", problems);
+        if let Some(reference) = item.section("secretKeyRef", problems) {
+            reference.warn_unknown(&REFERENCE_KEYS, problems);
+            if let Some(name) = reference.filled("name", problems) {
+                return self.secret(item, name, reference.filled("key", problems).unwrap_or(name), problems);
+            }
         }
         let text = item.get("value").map(|place| property_text(place.node)).unwrap_or_default();
-        match item.filled("envRef", problems) {
+        match variable {
             Some(name) if text.is_empty() => Some(self.variable(item, name, problems)),
             _ => Some(text),
         }
     }
 
     fn secret(&self, item: &Place<'_>, name: &str, key: &str, problems: &mut Vec<Problem>) -> Option<String> {
-        let Sources { stores, surroundings, .. } = self.sources;
+        let Sources { stores, surroundings, files, .. } = self.sources;
         let Some(given) = self.store else {
             let what = "has a secretKeyRef, but there is no auth.secretStore: the component is not used";
             problems.push(item.warning(what.to_owned(), "name the component that has the secret"));
@@ -253,6 +259,7 @@ impl Reading<'_> {
             problems.push(item.warning(what, did_you_mean(given, &known)));
             return None;
         };
+        files.borrow_mut().extend(store.source(name, key));
         let value = store.get(name, key, surroundings);
         if value.is_none() {
             let what =

@@ -30,6 +30,8 @@ pub(crate) fn read(root: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Hand
     root.warn_unknown(&super::ROOT_KEYS, problems);
     spec.warn_unknown(&SPEC_KEYS, problems);
     let file = spec.required("file", "the .wasm file, relative to this one", problems);
+    // `app_id` passes over what is no text; here it is told.
+    spec.text("appID", problems);
     let limits = limits(&spec, problems);
     let subscriptions = subscriptions(&spec, name.as_deref().unwrap_or_default(), problems);
     if subscriptions.is_empty() {
@@ -76,6 +78,8 @@ fn subscription(item: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Op
         default_route: Some(String::new()),
         dead_letter_topic: item.filled("deadLetterTopic", problems).map(str::to_owned),
         metadata: item.pairs("metadata", problems),
+        // A component takes one event at a time.
+        bulk: None,
         scopes: Vec::new(),
         origin: Origin::Handler,
     })

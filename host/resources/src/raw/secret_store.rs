@@ -13,6 +13,10 @@ const DEFAULT_SEPARATOR: &str = ":";
 /// What every secret store's type begins with.
 const FAMILY: &str = "secretstores.";
 
+/// As a component's; the store itself reads `type` and `metadata`.
+const SPEC_KEYS: [&str; 5] = ["type", "version", "metadata", "initTimeout", "ignoreErrors"];
+const ITEM_KEYS: [&str; 2] = ["name", "value"];
+
 /// Whether a document is a secret store, of any type.
 pub(crate) fn is_one(root: &Place<'_>) -> bool {
     let spec = root.section("spec", &mut Vec::new());
@@ -26,6 +30,8 @@ pub(crate) fn read(root: &Place<'_>, problems: &mut Vec<Problem>) -> Option<(Str
     let name = super::name(root, problems)?;
     let spec = super::spec(root, problems)?;
     let kind = spec.text("type", problems)?.trim().to_ascii_lowercase();
+    root.warn_unknown(&[&super::ROOT_KEYS[..], &["auth"]].concat(), problems);
+    spec.warn_unknown(&SPEC_KEYS, problems);
     let settings = Settings::of(&spec, problems);
     let store = match kind.strip_prefix(FAMILY)? {
         "local.file" => {
@@ -57,8 +63,15 @@ struct Settings<'a>(Vec<(&'a str, &'a str, Place<'a>)>);
 impl<'a> Settings<'a> {
     fn of(spec: &Place<'a>, problems: &mut Vec<Problem>) -> Self {
         let items = spec.items("metadata", problems).into_iter();
-        let read = items.filter_map(|item| Some((item.text("name", problems)?, item.text("value", problems)?, item)));
-        Self(read.collect())
+        let mut read = |item: Place<'a>| {
+            if !item.is_map(problems) {
+                return None;
+            }
+            item.warn_unknown(&ITEM_KEYS, problems);
+            let name = item.required("name", "each item is a name and a value", problems)?;
+            Some((name, item.text("value", problems)?, item))
+        };
+        Self(items.filter_map(&mut read).collect())
     }
 
     fn find(&self, name: &str) -> Option<&(&'a str, &'a str, Place<'a>)> {

@@ -3,7 +3,7 @@
 use crate::place::Place;
 use crate::problem::{Problem, Severity};
 use crate::rule::{RULES_MAX, Rule};
-use crate::snapshot::{Origin, Subscription};
+use crate::snapshot::{Bulk, Origin, Subscription};
 
 /// v2alpha1 has `routes`, v1alpha1 has `route`; each reader takes only its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,6 @@ pub(crate) fn read(
     let own_key = if version == Version::V1Alpha1 { "route" } else { "routes" };
     root.warn_unknown(&super::ROOT_KEYS, problems);
     spec.warn_unknown(&[&SPEC_KEYS[..], &[own_key]].concat(), problems);
-    warn_of_bulk(&spec, problems);
     let (rules, default_route) = match version {
         Version::V1Alpha1 => (Vec::new(), path(&spec, "route", problems)),
         Version::V2Alpha1 => routes(&spec, problems),
@@ -40,6 +39,7 @@ pub(crate) fn read(
         default_route,
         dead_letter_topic: spec.filled("deadLetterTopic", problems).map(str::to_owned),
         metadata: spec.pairs("metadata", problems),
+        bulk: bulk(&spec, problems),
         scopes,
         origin: Origin::Declarative,
     };
@@ -82,11 +82,17 @@ fn path(place: &Place<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<St
     place.text(name, problems).filter(|path| !path.is_empty()).map(str::to_owned)
 }
 
-fn warn_of_bulk(spec: &Place<'_>, problems: &mut Vec<Problem>) {
-    let Some(bulk) = spec.section("bulkSubscribe", problems) else { return };
-    if bulk.flag("enabled", problems) {
-        problems.push(bulk.warning("not applied by this version".to_owned(), "events are delivered one by one"));
-    }
+/// Its values are looked at also where it is not enabled: whoever enables it later finds them sound.
+fn bulk(spec: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Bulk> {
+    let place = spec.section("bulkSubscribe", problems)?;
+    place.warn_unknown(&["enabled", "maxMessagesCount", "maxAwaitDurationMs"], problems);
+    let enabled = place.flag("enabled", problems);
+    let number = |text: &str| text.parse().ok();
+    let messages = place.parsed("maxMessagesCount", "a whole number of messages", number, problems);
+    let wait = place.parsed("maxAwaitDurationMs", "a whole number of milliseconds", number, problems);
+    let (bulk, odd) = Bulk::of(messages, wait);
+    problems.extend(odd.into_iter().map(|what| place.warning(what, "")));
+    enabled.then_some(bulk)
 }
 
 /// Dapr starts with such subscriptions, and so do we; but nobody wants them.

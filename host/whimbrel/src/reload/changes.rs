@@ -1,6 +1,7 @@
-//! Tells when to look at the plugin folders again: at once where the system says that something happened, and every few
+//! Tells when to look at folders again: at once where the system says that something happened, and every few
 //! seconds, because not every file system does (network mounts, some container volumes).
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,21 +14,20 @@ use tokio_util::sync::CancellationToken;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A number that goes up whenever it is time to look.
-pub(crate) fn watch(folders: &[PathBuf], stopping: CancellationToken) -> watch::Receiver<u64> {
+pub(crate) fn watch(folders: Vec<PathBuf>, stopping: CancellationToken) -> watch::Receiver<u64> {
     let (looks, receiver) = watch::channel(0);
     // One word waits at most: it says all there is to say.
     let (tell, mut told) = mpsc::channel(1);
-    let watcher = watcher(folders, tell);
+    let mut watching = Watching { folders, tell, identities: Vec::new(), watcher: None, complained: false };
+    watching.renew();
     tokio::spawn(async move {
-        // Watches as long as it lives.
-        let _watcher = watcher;
         let mut clock = tokio::time::interval(LOOK_EVERY);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 Some(()) = told.recv() => {}
-                _ = clock.tick() => {}
+                _ = clock.tick() => watching.renew(),
             }
             looks.send_modify(|looks| *looks += 1);
         }
@@ -35,23 +35,54 @@ pub(crate) fn watch(folders: &[PathBuf], stopping: CancellationToken) -> watch::
     receiver
 }
 
-fn watcher(folders: &[PathBuf], tell: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let made = notify::recommended_watcher(move |event: notify::Result<Event>| {
+/// Who listens to the system.
+struct Watching {
+    folders: Vec<PathBuf>,
+    tell: mpsc::Sender<()>,
+    /// Device and inode of each folder, as far as it was there.
+    identities: Vec<Option<(u64, u64)>>,
+    /// Watches as long as it lives.
+    watcher: Option<RecommendedWatcher>,
+    complained: bool,
+}
+
+impl Watching {
+    /// The system watches folders, not names: one that has come, or has come again, is watched anew.
+    fn renew(&mut self) {
+        let identity = |folder: &PathBuf| std::fs::metadata(folder).ok().map(|found| (found.dev(), found.ino()));
+        let identities: Vec<_> = self.folders.iter().map(identity).collect();
+        if identities == self.identities {
+            return;
+        }
+        let there = self.folders.iter().zip(&identities).filter(|(_, identity)| identity.is_some());
+        match watcher(there.map(|(folder, _)| folder), self.tell.clone()) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) if !self.complained => {
+                self.complained = true;
+                tracing::warn!(
+                    "changed files are found by looking every {LOOK_EVERY:?}, for the system does not tell: {error}"
+                );
+            }
+            Err(_) => {}
+        }
+        self.identities = identities;
+    }
+}
+
+fn watcher<'a>(
+    folders: impl Iterator<Item = &'a PathBuf>,
+    tell: mpsc::Sender<()>,
+) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         if event.is_ok_and(|event| is_news(event.kind)) {
             // A full channel has a word in it already.
             tell.try_send(()).ok();
         }
-    });
-    let watching = made.and_then(|mut watcher| {
-        folders.iter().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))?;
-        Ok(watcher)
-    });
-    let complain = |error: &notify::Error| {
-        tracing::warn!(
-            "new adapter files are found by looking every {LOOK_EVERY:?}, for the system does not tell: {error}"
-        );
-    };
-    watching.inspect_err(complain).ok()
+    })?;
+    for folder in folders {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
 }
 
 /// Not that somebody reads a file: this host does.

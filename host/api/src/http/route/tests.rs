@@ -58,4 +58,6 @@ fn the_rest() {
     check("PUT", "/v1.0/metadata/a/b", Route::Other);
     check("POST", "/v1.0/shutdown", Route::Shutdown);
     check("GET", "/v1.0/shutdown", Route::Other);
+    check("GET", "/v1.0/openapi.json", Route::OpenApi);
+    check("POST", "/v1.0/openapi.json", Route::Other);
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Caller, Environment, Message, Topology};
 use whimbrel_resources::{Component, Policies, Position, TopicScopes};
 
-use super::super::{CONNECTIONS_MAX, Server, run};
+use super::super::{Server, run};
 use super::PATIENCE;
 use crate::{Doors, Health};
 
@@ -69,21 +69,17 @@ pub(super) struct Host {
 
 /// A host with the given broker and whatever else `change` sets.
 pub(super) async fn host_with(broker: (Broker, Stored), change: impl FnOnce(&mut Doors)) -> Host {
-    host_for(broker, CONNECTIONS_MAX, change).await
-}
-
-pub(super) async fn host_for(
-    broker: (Broker, Stored),
-    connections_max: usize,
-    change: impl FnOnce(&mut Doors),
-) -> Host {
-    host_of(broker, change, |doors| Server::new(doors, connections_max)).await
+    host_of(broker, change, |doors| {
+        let connections_max = doors.connections_max;
+        Server::new(doors, connections_max)
+    })
+    .await
 }
 
 /// A host that serves its public port.
 pub(super) async fn host_public(change: impl FnOnce(&mut Doors)) -> Host {
     let broker = fake_broker(TopicScopes::default(), |_| Ok(()));
-    host_of(broker, change, |doors| Server { public: true, ..Server::new(doors, CONNECTIONS_MAX) }).await
+    host_of(broker, change, |doors| Server { public: true, ..Server::new(doors, 64) }).await
 }
 
 async fn host_of(

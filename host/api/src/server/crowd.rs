@@ -1,0 +1,141 @@
+//! Who is connected, and who has to go when the house is full: of those without a request in progress, the one that has
+//! been silent longest. Without that, whoever opens enough connections and says nothing keeps everybody else out.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a client may take for the headers of its first request (pubsub-behaviour 1.6).
+pub(super) const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be without a request. It is closed between once and twice this.
+pub(super) const IDLE_WAIT: Duration = Duration::from_secs(120);
+
+/// How long between two looks for somebody silent while everybody has a request in progress.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// All connections of a server. The bound is that of `room`.
+pub(super) struct Crowd {
+    room: Arc<Semaphore>,
+    there: Mutex<Vec<Weak<Pulse>>>,
+    /// How many have come; the clock by which silence is measured, for it costs a request no look at a real one.
+    come: Arc<AtomicU32>,
+}
+
+impl Crowd {
+    /// Room for so many connections.
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(connections_max)), there: Mutex::default(), come: Arc::default() }
+    }
+
+    /// Takes one more in. When the house is full a silent one has to go for it; when all are busy it waits.
+    pub(super) async fn admit(&self) -> (Arc<Pulse>, Option<OwnedSemaphorePermit>) {
+        let permit = match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => self.wait_for_room().await,
+        };
+        let now = self.come.fetch_add(1, Ordering::Relaxed);
+        let pulse = Arc::new(Pulse { clock: Arc::clone(&self.come), spoke: AtomicU32::new(now), ..Pulse::default() });
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who have left are forgotten before the list grows: it is never longer than twice the room.
+        if there.len() == there.capacity() {
+            there.retain(|one| one.strong_count() > 0);
+        }
+        there.push(Arc::downgrade(&pulse));
+        (pulse, permit)
+    }
+
+    /// `None` only if the semaphore were closed, which it never is.
+    async fn wait_for_room(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            self.send_one_away();
+            let room = Arc::clone(&self.room).acquire_owned();
+            if let Ok(permit) = timeout(LOOK_AGAIN_AFTER, room).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    /// Asks one without a request in progress to go: one that never made any before those that did, and of them the
+    /// one that has been silent longest.
+    fn send_one_away(&self) {
+        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.come.load(Ordering::Relaxed);
+        let silent: Vec<_> = there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy()).collect();
+        if silent.iter().any(|one| one.leaves.load(Ordering::Relaxed)) {
+            return;
+        }
+        let silence = |one: &Arc<Pulse>| (!one.known(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
+        if let Some(one) = silent.into_iter().max_by_key(silence) {
+            one.leaves.store(true, Ordering::Relaxed);
+            one.leave.notify_one();
+        }
+    }
+}
+
+/// Requests begun and ended on one connection.
+#[derive(Default)]
+pub(super) struct Pulse {
+    begun: AtomicU32,
+    ended: AtomicU32,
+    clock: Arc<AtomicU32>,
+    /// When it came, or its last request began, by `clock`.
+    spoke: AtomicU32,
+    leaves: AtomicBool,
+    leave: Notify,
+}
+
+impl Pulse {
+    /// Returns when the client has been silent for too long: no whole head within [`FIRST_HEAD_WAIT`] of the start, or no
+    /// request in progress and none begun for [`IDLE_WAIT`].
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> {
+        let mut patience = Box::pin(sleep(FIRST_HEAD_WAIT));
+        async move {
+            let mut known = 0;
+            loop {
+                patience.as_mut().await;
+                let begun = self.begun.load(Ordering::Relaxed);
+                if begun == known && !self.busy() {
+                    return;
+                }
+                known = begun;
+                patience.as_mut().reset(Instant::now() + IDLE_WAIT);
+            }
+        }
+    }
+
+    /// Returns when its place is needed for somebody else.
+    pub(super) async fn asked_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// It has made a request.
+    pub(super) fn known(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// A request is in progress.
+    pub(super) fn busy(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// One request; counted when it begins and, however it ends, when it ends.
+pub(super) struct Beat(Arc<Pulse>);
+
+impl Beat {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.begun.fetch_add(1, Ordering::Relaxed);
+        pulse.spoke.store(pulse.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for Beat {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
