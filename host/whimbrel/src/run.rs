@@ -140,15 +140,13 @@ async fn host(
     let health = health(&states);
     let tasks = TaskTracker::new();
     let app = app(arguments, &caller, &tasks);
-    let app_health = app.as_ref().and_then(|(app, _)| app.health());
-    let doors = doors(arguments, &caller, &topology, &health, app_health.clone());
+    let doors = doors(arguments, &caller, &topology, &health, app.as_ref().and_then(|(app, _)| app.health()));
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
     health.set_outbound(true);
 
-    let waited_for = app.as_ref().map(|(app, _)| Arc::clone(app));
-    let reached = reached(waited_for, Arc::clone(&health), served.clone(), stopping.clone());
+    let reached = reached(app.clone(), Arc::clone(&health), served.clone(), stopping.clone());
     let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
     let ground = Ground {
         caller,
@@ -179,7 +177,7 @@ async fn host(
     if let Some(wait) = arguments.dapr_block_shutdown_duration.filter(|wait| !wait.is_zero()) {
         tokio::select! { biased;
             exit = forced(&doors) => return Ok(exit),
-            () = block(wait, app_health) => {}
+            () = block(wait, doors.app_health.clone()) => {}
         }
     }
     health.set_ready(false);
@@ -281,8 +279,13 @@ fn app(arguments: &RunArguments, caller: &Caller, tasks: &TaskTracker) -> Option
 
 /// Waits for the app to listen, if there is one, and where it is asked for its health, to be well. The host is ready without
 /// the latter (pubsub-behaviour 6.9).
-async fn reached(app: Option<Arc<App>>, health: Arc<Health>, served: CancellationToken, stopping: CancellationToken) {
-    let Some(app) = app else { return };
+async fn reached(
+    app: Option<(Arc<App>, Handler)>,
+    health: Arc<Health>,
+    served: CancellationToken,
+    stopping: CancellationToken,
+) {
+    let Some((app, _)) = app else { return };
     tracing::info!("waiting for the app to listen");
     app.wait_reachable(&stopping).await;
     let Some(mut well) = app.health() else { return };
