@@ -3,11 +3,14 @@
 mod apps;
 mod batches;
 mod dead_letter;
+mod expiry;
 mod groups;
 mod handlers;
+mod health;
 mod hosts;
 pub(crate) mod loss;
 mod modes;
 mod policies;
 mod redis;
 mod shutdown;
+mod wildcards;

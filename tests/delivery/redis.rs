@@ -62,6 +62,36 @@ fn carries_any_bytes_unchanged() -> Result<()> {
     })
 }
 
+/// With `countRedeliveries` a message that ends the host at each attempt ends itself: in the dead-letter topic, unseen.
+#[test]
+fn a_message_that_kills_its_host_does_not_come_back_for_ever() -> Result<()> {
+    run(async |test| {
+        let redis = Redis::start(test).await?;
+        // Long enough for a host to start before it gets what the one before had.
+        let broker = resource::redis("bus", redis.address(), &[("processingTimeout", "5s")]);
+        let publisher = test.host("shop")?.resource(&broker)?.start().await?;
+        let app = App::start().await?;
+        let policies = "{retries: {again: {policy: constant, duration: 50ms, maxRetries: 1}}}";
+        let counted =
+            resource::subscription("bus", "t", "/in", Some("dead")) + "  metadata: {countRedeliveries: \"true\"}\n";
+        let plan = test.host("me")?.resource(&broker)?.resource(counted)?;
+        let plan = plan.resource(resource::inbound("bus", policies, "{retry: again}"))?.app(&app);
+        let mut host = plan.env("WHIMBREL_CRASH_AT", "deliver.handled").start().await?;
+        http::publish_ok(publisher.http()?, "bus/t", "1").await?;
+        for attempt in ["1", "2"] {
+            host.ended().await?;
+            let seen = app.seen_on("/in");
+            let last = seen.last().context("it was not sent")?;
+            assert_eq!(last.headers.get("whimbrel-attempt").map(String::as_str), Some(attempt));
+            host.start_again(|plan| plan).await?;
+        }
+        let dead = until("the dead letter", async || redis.entries("dead").await.ok().filter(|dead| !dead.is_empty()));
+        assert_eq!(dead.await?.len(), 1);
+        assert_eq!(app.seen_on("/in").len(), 2, "the app was asked a third time");
+        http::get(host.http()?, "/v1.0/healthz").await.map(drop)
+    })
+}
+
 #[test]
 fn a_new_group_reads_what_was_published_before_it() -> Result<()> {
     run(async |test| {

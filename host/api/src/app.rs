@@ -6,6 +6,7 @@ mod answer;
 mod batch;
 mod discovery;
 mod lane;
+mod probe;
 mod request;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use http_body_util::Full;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use lane::{Lane, Reply};
 use request::Fixed;
 
 pub use discovery::DiscoveryError;
+pub use probe::{Probe, ProbeError};
 
 /// Requests to one app at the same time, and so connections to it, whatever `--app-max-concurrency` says.
 const REQUESTS_MAX: usize = 1024;
@@ -56,6 +58,8 @@ pub struct AppConnection {
     pub app_id: Arc<str>,
     /// `APP_API_TOKEN`: what the app is shown as `dapr-api-token`.
     pub token: Option<Text>,
+    /// How its health is asked for. `None`: it is taken to be well.
+    pub probe: Option<Probe>,
 }
 
 /// The client of one app.
@@ -65,6 +69,8 @@ pub struct App {
     fixed: Fixed,
     /// Open connections that nobody uses, the last used one on top.
     idle: Mutex<Vec<Lane>>,
+    /// Whether it is well, as far as is known.
+    well: watch::Sender<bool>,
 }
 
 impl App {
@@ -78,7 +84,8 @@ impl App {
             token
         });
         let host = value(&host).unwrap_or(HeaderValue::from_static("localhost"));
-        Arc::new(Self { connection, fixed: Fixed { host, token }, idle: Mutex::default() })
+        let well = watch::Sender::new(connection.probe.is_none());
+        Arc::new(Self { connection, fixed: Fixed { host, token }, idle: Mutex::default(), well })
     }
 
     /// Waits until the app's port takes connections. `false`: `stop` came first.
@@ -92,6 +99,27 @@ impl App {
             biased;
             () = stop.cancelled() => false,
             () = reached => true,
+        }
+    }
+
+    /// Whether it is well, from now on. `None`: nobody asks.
+    #[must_use]
+    pub fn health(&self) -> Option<watch::Receiver<bool>> {
+        self.connection.probe.is_some().then(|| self.well.subscribe())
+    }
+
+    /// Asks for the app's health until `stop`, if that is to be done.
+    pub async fn watch_health(&self, stop: &CancellationToken) {
+        let Some(probe) = &self.connection.probe else { return };
+        let request = || request::health(&self.fixed, &probe.path);
+        let ask = || async {
+            let reply = self.exchange(request, answer::BODY_BYTES_MAX).await;
+            reply.is_ok_and(|reply| reply.status.is_success())
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = probe.watch(ask, &self.well) => {}
         }
     }
 
@@ -147,6 +175,11 @@ impl App {
     /// One event; given up as soon as nobody waits for its outcome.
     async fn deliver(&self, job: HandlerJob) {
         let HandlerJob { event, info, mut reply } = job;
+        if !*self.well.borrow() {
+            // Nobody waits any more: the broker delivers again.
+            reply.send(Err(HandlerError::Unwell)).ok();
+            return;
+        }
         let path = path::clean_target(&info.path);
         let trace = event.trace_parent().map(|parent| trace_header(Some(parent)));
         let request = || request::event(&self.fixed, &path, &info, event.body(), trace.clone());
@@ -168,6 +201,11 @@ impl App {
     /// Several events in one request.
     async fn deliver_batch(&self, job: BatchJob) {
         let BatchJob { entries, info, mut reply } = job;
+        if !*self.well.borrow() {
+            // Nobody waits any more: the broker delivers again.
+            reply.send(Err(HandlerError::Unwell)).ok();
+            return;
+        }
         let path = path::clean_target(&info.path);
         let body = batch::body(&entries, &info);
         // A request has one trace. That of one of many events would be a lie about the others.

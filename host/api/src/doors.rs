@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use whimbrel_pubsub::{Caller, Topology};
 use whimbrel_resources::{Subscription, Text};
@@ -42,6 +43,8 @@ pub struct Doors {
     pub health: Arc<Health>,
     /// How the app is reached, for the metadata API. `None`: no app port was given.
     pub app: Option<AppConnection>,
+    /// Whether the app is well, for the metadata API. `None`: nobody asks it.
+    pub app_health: Option<watch::Receiver<bool>>,
     /// What is subscribed to, active or not, for the metadata API.
     pub subscriptions: ArcSwap<Vec<Arc<Subscription>>>,
     /// Names of the `Resiliency` resources, for the metadata API.
@@ -68,6 +71,7 @@ impl Doors {
             origins: None,
             health,
             app: None,
+            app_health: None,
             subscriptions: ArcSwap::default(),
             resiliencies: ArcSwap::default(),
             extended: Mutex::default(),

@@ -8,6 +8,7 @@ mod batch;
 mod feed;
 mod live;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,9 +27,9 @@ use crate::event::Event;
 use crate::events::About;
 use crate::group::{Concurrency, Keys, Places};
 use crate::handler::{DeliveryInfo, Outcome};
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::metrics::{InFlight, Ingress, Status};
-use crate::policy::{Attempts, Code, Guard, Refused};
+use crate::policy::{self, Attempts, Code, Guard, Refused};
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
@@ -42,17 +43,45 @@ use live::Rules;
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
 ///
 /// Stopping gives nothing back with a penalty: no more is fetched, what is in flight finishes and its acknowledgement
-/// still goes, everything else stays with the broker.
+/// still goes, everything else stays with the broker. So it does while the handler is ill; once it is well, all begins
+/// again.
 pub async fn deliver(
     live: Arc<Live>,
     topology: Arc<ArcSwap<Topology>>,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) {
-    let context = Context::new(live, topology, stop);
+    let mut context = Context::new(live, topology);
+    let mut ready = Some(ready);
+    loop {
+        let well = context.subscription().handler.well();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = well => {}
+        }
+        context.stopping = Stopping::within(&stop);
+        while_well(&context, &mut ready).await;
+        // Nothing flows, and that is meant to be so.
+        feed::tell(&mut ready);
+    }
+}
+
+/// Serves the subscription until it is to stop or its handler falls ill.
+async fn while_well(context: &Context, ready: &mut Option<oneshot::Sender<()>>) {
     let mut running = FuturesUnordered::new();
-    let last = feed::serve_all(&context, &mut running, ready, Context::carry).await;
-    feed::drain(&context, &mut running, last).await;
+    let serving = async {
+        let last = feed::serve_all(context, &mut running, ready, Context::carry).await;
+        feed::drain(context, &mut running, last).await;
+    };
+    let mut ill = pin!(context.subscription().handler.ill());
+    let mut serving = pin!(serving);
+    tokio::select! {
+        biased;
+        () = &mut ill => context.stopping.stop.cancel(),
+        () = &mut serving => return,
+    }
+    serving.await;
 }
 
 /// What all deliveries of a subscription share.
@@ -66,6 +95,7 @@ struct Context {
     /// Set where events go several at a time.
     bulk: Option<Bulk>,
     ledger: Ledger,
+    counts_redeliveries: bool,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
@@ -86,9 +116,23 @@ struct Course<'a> {
     attempt: u32,
     /// The event, once it is read.
     event: Option<Arc<Event>>,
+    /// Attempts that it may have in all its deliveries. None: each delivery has the policy's, whatever was before it.
+    budget: Option<u32>,
     /// Those of the moment it began.
     rules: Arc<Rules>,
     under_way: InFlight<'a>,
+}
+
+impl Course<'_> {
+    /// Whether the attempt that is made is the last of its budget, or beyond it.
+    fn is_spent(&self) -> bool {
+        self.budget.is_some_and(|budget| self.attempt >= budget)
+    }
+
+    /// Whether the attempt that would be made is beyond its budget.
+    fn is_overspent(&self) -> bool {
+        self.budget.is_some_and(|budget| self.attempt > budget)
+    }
 }
 
 /// An attempt that brought nothing.
@@ -100,7 +144,7 @@ struct Failure {
 }
 
 impl Context {
-    fn new(live: Arc<Live>, topology: Arc<ArcSwap<Topology>>, stop: CancellationToken) -> Self {
+    fn new(live: Arc<Live>, topology: Arc<ArcSwap<Topology>>) -> Self {
         let rules = live.rules();
         let Subscription { declared, caller, .. } = &*rules.subscription;
         let metrics = &topology.load().environment.metrics;
@@ -108,12 +152,13 @@ impl Context {
         Self {
             topology,
             counts,
-            stopping: Stopping { stop, abandoned: CancellationToken::new() },
+            stopping: Stopping::within(&CancellationToken::new()),
             concurrency: Concurrency::of(declared),
             keys: Keys::default(),
             places: Places::default(),
             bulk: declared.bulk.filter(|_| rules.subscription.handler.takes_batches()),
             ledger: Ledger::default(),
+            counts_redeliveries: ledger::counts_redeliveries(declared),
             courses: AtomicU64::new(0),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
@@ -158,12 +203,13 @@ impl Context {
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        Course { delivery, metadata, number, attempt, event: None, rules, under_way }
+        let budget = policy::budget(topology.policies.inbound(&self.pubsub)).filter(|_| self.counts_redeliveries);
+        Course { delivery, metadata, number, attempt, event: None, budget, rules, under_way }
     }
 
     /// Its end, whatever was decided.
     async fn end(&self, topology: &Topology, course: Course<'_>, disposition: Disposition) {
-        let Course { mut delivery, metadata, number, attempt, event, rules, under_way: _under_way } = course;
+        let Course { mut delivery, metadata, number, attempt, event, rules, under_way: _under_way, .. } = course;
         if let Disposition::DeadLetter(_) = disposition {
             delivery.message.metadata = Arc::unwrap_or_clone(metadata);
         }
@@ -269,8 +315,12 @@ impl Context {
         path: Arc<str>,
         course: &mut Course<'_>,
     ) -> Disposition {
+        if course.is_overspent() {
+            return self.overspent(course);
+        }
         let policy = topology.policies.inbound(&self.pubsub);
-        let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let first = course.budget.map_or(1, |_| course.attempt);
+        let mut attempts = Attempts::from(policy, &topology.environment.random, first);
         let guard = self.guard(topology, policy);
         let mut info = DeliveryInfo {
             pubsub: Arc::clone(&self.pubsub),
@@ -290,6 +340,9 @@ impl Context {
             let begun = Instant::now();
             let result = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
             step("deliver.handled");
+            if result == Err(HandlerError::Unwell) {
+                return self.unasked(course);
+            }
             // A worker that is gone says nothing about the app: its pass is given back.
             if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
                 pass.end(is_done(&result));
@@ -338,6 +391,7 @@ impl Context {
             Ok(Outcome::Unserved) => return Ok(self.give_up(Reason::Unserved, course)),
             Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
             Err(HandlerError::Gone) => return Ok(self.handler_gone(course)),
+            Err(HandlerError::Unwell) => return Ok(self.unasked(course)),
             Err(error) => error.to_string(),
         };
         if self.stopping.stop.is_cancelled() { Ok(Disposition::Hold) } else { Err(Failure { what, code }) }
@@ -347,6 +401,16 @@ impl Context {
     fn handler_gone(&self, course: &mut Course<'_>) -> Disposition {
         let wait = retry_wait(course.attempt.max(course.delivery.count.unwrap_or(1)));
         self.uncharged(wait, Reason::HandlerGone, course)
+    }
+
+    /// The app is ill and was not asked.
+    fn unasked(&self, course: &mut Course<'_>) -> Disposition {
+        self.uncharged(RETRY_WAIT_MIN, Reason::Unwell, course)
+    }
+
+    /// What becomes of one that has no attempt left: see [`Course::is_overspent`].
+    fn overspent(&self, course: &Course<'_>) -> Disposition {
+        self.give_up(Reason::Exhausted("all were used before this delivery".to_owned()), course)
     }
 
     /// The circuit breaker spares the app, and the message is no worse for it: it comes again when the breaker may let it
@@ -361,22 +425,26 @@ impl Context {
 
     /// Gives it back as if this attempt had never been begun.
     fn uncharged(&self, wait: Duration, reason: Reason, course: &mut Course<'_>) -> Disposition {
+        self.ledger.take_back(&course.delivery.id, course.attempt);
+        course.attempt = course.attempt.saturating_sub(1);
         if self.stopping.stop.is_cancelled() {
             return Disposition::Hold;
         }
-        self.ledger.take_back(&course.delivery.id, course.attempt);
-        course.attempt = course.attempt.saturating_sub(1);
         Disposition::RetryAfter(wait, reason)
     }
 
     /// What a reason means: the dead-letter topic where there is one, save for what the app may not have. Without one,
-    /// what nobody will ever want is dropped, and what failed comes again.
+    /// what nobody will ever want is dropped, and what failed comes again, unless its attempts are numbered.
     fn give_up(&self, reason: Reason, course: &Course<'_>) -> Disposition {
         match reason {
             Reason::Forbidden | Reason::Unserved => Disposition::Drop(reason),
-            Reason::HandlerGone | Reason::BreakerOpen => Disposition::RetryAfter(retry_wait(course.attempt), reason),
+            Reason::HandlerGone | Reason::BreakerOpen | Reason::Unwell => {
+                Disposition::RetryAfter(retry_wait(course.attempt), reason)
+            }
             _ if course.rules.dead_letter_topic.is_some() => Disposition::DeadLetter(reason),
             Reason::Dropped | Reason::Expired | Reason::Unrouted => Disposition::Drop(reason),
+            // This one was the last, and the operator wants an end.
+            _ if course.is_spent() => Disposition::Drop(reason),
             Reason::Exhausted(_) | Reason::Unparsable(_) | Reason::Unruled(_) => {
                 Disposition::RetryAfter(retry_wait(course.attempt), reason)
             }

@@ -28,6 +28,9 @@ pub enum Reason {
     /// The handler's worker has ended, through no fault of the message.
     #[error("the handler's worker has ended")]
     HandlerGone,
+    /// The app is ill and was not asked.
+    #[error("the app is not in a healthy state")]
+    Unwell,
     /// The circuit breaker lets no attempt pass. Nobody has judged the message.
     #[error("the circuit breaker is open")]
     BreakerOpen,

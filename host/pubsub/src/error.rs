@@ -80,6 +80,9 @@ pub enum HandlerError {
     /// Its worker ended without an answer. Nobody knows whether the event was looked at, so this is no attempt.
     #[error("the handler's worker has ended")]
     Gone,
+    /// The app is ill, so it was not asked. This is no attempt.
+    #[error("the app is not in a healthy state")]
+    Unwell,
 }
 
 /// Why a publish was refused or failed. `api::error` maps each to its status, code and text.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::broker::Metadata;
@@ -104,6 +104,8 @@ pub struct BatchJob {
 pub struct Handler {
     jobs: mpsc::Sender<HandlerJob>,
     batches: Option<mpsc::Sender<BatchJob>>,
+    /// Whether it is well. None: nobody watches, so it is.
+    well: Option<watch::Receiver<bool>>,
 }
 
 impl Handler {
@@ -111,7 +113,7 @@ impl Handler {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<HandlerJob>) {
         let (jobs, queue) = mpsc::channel(HANDLER_QUEUE_JOBS_MAX);
-        (Self { jobs, batches: None }, queue)
+        (Self { jobs, batches: None, well: None }, queue)
     }
 
     /// A handle to a worker that takes batches, too, and the queues of both.
@@ -120,6 +122,12 @@ impl Handler {
         let (one_by_one, queue) = Self::new();
         let (batches, batch_queue) = mpsc::channel(HANDLER_QUEUE_JOBS_MAX);
         (Self { batches: Some(batches), ..one_by_one }, queue, batch_queue)
+    }
+
+    /// The same, of somebody who may fall ill: its subscriptions end while this says `false`, and begin again after it.
+    #[must_use]
+    pub fn watched(self, well: Option<watch::Receiver<bool>>) -> Self {
+        Self { well, ..self }
     }
 
     /// Whether its worker takes batches.
@@ -132,6 +140,16 @@ impl Handler {
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.jobs.same_channel(&other.jobs)
+    }
+
+    /// Returns once it is well, or not at all. Whoever waits keeps no handle to it.
+    pub(crate) fn well(&self) -> impl Future<Output = ()> + use<> {
+        until(self.well.clone(), true)
+    }
+
+    /// Returns once it is ill, or not at all. Whoever waits keeps no handle to it.
+    pub(crate) fn ill(&self) -> impl Future<Output = ()> + use<> {
+        until(self.well.clone(), false)
     }
 
     /// Delivers one event and waits for what the subscriber says. Deadlines are the policy's, and the worker's own.
@@ -153,5 +171,15 @@ impl Handler {
         let (reply, outcomes) = oneshot::channel();
         batches.send(BatchJob { entries, info, reply }).await.map_err(|_| HandlerError::Gone)?;
         outcomes.await.unwrap_or(Err(HandlerError::Gone))
+    }
+}
+
+async fn until(well: Option<watch::Receiver<bool>>, wanted: bool) {
+    let is_so = match well {
+        None => wanted,
+        Some(mut well) => well.wait_for(|well| *well == wanted).await.is_ok(),
+    };
+    if !is_so {
+        std::future::pending().await
     }
 }

@@ -8,9 +8,25 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use whimbrel_resources::Subscription;
+
 /// Messages in one of the two generations. When the young one is full the old one is forgotten: a message that never
 /// comes back (another process got it) takes no room for ever.
 const MESSAGES_MAX: usize = 10_000;
+
+/// Whether the attempts of earlier deliveries count against the policy's number of them, by the subscription's metadata
+/// (`countRedeliveries`, ours). What does not parse is as if it were not there, and the log says so.
+pub(crate) fn counts_redeliveries(declared: &Subscription) -> bool {
+    const NAME: &str = "countRedeliveries";
+    let given = declared.metadata.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(NAME));
+    let Some((_, value)) = given else { return false };
+    let counts = value.trim().eq_ignore_ascii_case("true");
+    if !counts && !value.trim().eq_ignore_ascii_case("false") {
+        let Subscription { pubsub, topic, .. } = declared;
+        tracing::warn!(pubsub, topic, "the subscription's metadata {NAME} is {value:?}: true or false");
+    }
+    counts
+}
 
 /// Entries by the broker's message id.
 #[derive(Debug, Default)]
@@ -73,6 +89,16 @@ impl Ledger {
             entry.attempts = entry.attempts.max(attempt);
             entry.course = entry.course.max(course);
             generations.end(id, entry);
+        });
+    }
+
+    /// A message stays with the broker as it came: its next delivery is no further attempt.
+    pub(crate) fn hold(&self, id: &str, count: Option<u32>) {
+        self.with(|generations| {
+            let before = count.unwrap_or(1).saturating_sub(1);
+            let fresh = Entry { attempts: before, course: 0, open: 0, done: false };
+            let entry = generations.take(id).unwrap_or(fresh);
+            generations.put(id, entry);
         });
     }
 

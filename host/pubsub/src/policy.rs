@@ -59,6 +59,11 @@ impl Code {
     }
 }
 
+/// How many attempts a policy allows. None: it has no number, because it does not retry or does so without an end.
+pub(crate) fn budget(policy: &Policy) -> Option<u32> {
+    policy.retry.as_ref()?.max_retries.map(|retries| retries.saturating_add(1))
+}
+
 /// The attempts of one operation.
 #[derive(Debug)]
 pub(crate) struct Attempts<'a> {
@@ -74,8 +79,13 @@ pub(crate) struct Attempts<'a> {
 impl<'a> Attempts<'a> {
     /// Stands at the first attempt.
     pub(crate) fn new(policy: &'a Policy, random: &'a Random) -> Self {
+        Self::from(policy, random, 1)
+    }
+
+    /// Stands at a later one: those before it are of the policy's number, though not of its time.
+    pub(crate) fn from(policy: &'a Policy, random: &'a Random, number: u32) -> Self {
         let interval = EXPONENTIAL_WAIT_MIN;
-        let mut attempts = Self { policy, random, started: Instant::now(), number: 1, interval, wait: None };
+        let mut attempts = Self { policy, random, started: Instant::now(), number, interval, wait: None };
         attempts.wait = attempts.next_wait(Duration::ZERO);
         attempts
     }

@@ -55,6 +55,13 @@ pub(crate) struct Stopping {
     pub(crate) abandoned: CancellationToken,
 }
 
+impl Stopping {
+    /// An end of its own, that also comes with that of the whole.
+    pub(crate) fn within(stop: &CancellationToken) -> Self {
+        Self { stop: stop.child_token(), abandoned: CancellationToken::new() }
+    }
+}
+
 /// What became of a delivery.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settled {

@@ -59,6 +59,34 @@ pub fn duration_or_millis(text: &str) -> Option<Duration> {
     }
 }
 
+/// A duration as Go prints it: `1m30s`, `5s`, `1.5s`, `500ms`, `0s`.
+#[must_use]
+pub fn go_text(duration: Duration) -> String {
+    let (nanos, seconds) = (duration.as_nanos(), duration.as_secs());
+    if nanos == 0 || seconds > 0 {
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        let below = decimal(u128::from(seconds % 60) * 1_000_000_000 + u128::from(duration.subsec_nanos()), 9);
+        return match (hours, minutes) {
+            (0, 0) => format!("{below}s"),
+            (0, minutes) => format!("{minutes}m{below}s"),
+            (hours, minutes) => format!("{hours}h{minutes}m{below}s"),
+        };
+    }
+    match nanos {
+        1_000_000.. => format!("{}ms", decimal(nanos, 6)),
+        1_000.. => format!("{}\u{b5}s", decimal(nanos, 3)),
+        _ => format!("{nanos}ns"),
+    }
+}
+
+/// A number with its point so many digits from the right, without zeros at the end.
+fn decimal(number: u128, digits: usize) -> String {
+    let text = format!("{number:0>width$}", width = digits + 1);
+    let (whole, fraction) = text.split_at(text.len() - digits);
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
+}
+
 /// One number with its unit, in nanoseconds, and what follows it.
 fn element(text: &str) -> Option<(i128, &str)> {
     let (whole, rest) = digits(text);

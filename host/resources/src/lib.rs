@@ -29,7 +29,7 @@ pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, con
 pub use diff::{
     Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,
 };
-pub use duration::{duration, duration_or_millis, go_duration};
+pub use duration::{duration, duration_or_millis, go_duration, go_text};
 pub use folder::resource_files;
 pub use load::{load, scoped_apps, survey};
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};

@@ -6,6 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
+use whimbrel_api::{Probe, ProbeError};
+
+/// How often the app is asked for its health, seconds, unless something else is said (pubsub-behaviour 6.9).
+const PROBE_INTERVAL_SECONDS: u64 = 5;
+
+/// How long it may take to answer, milliseconds.
+const PROBE_TIMEOUT_MILLIS: u64 = 500;
+
+/// How many failures make it ill.
+const PROBE_THRESHOLD: u32 = 3;
 
 use crate::documents::{CompletionsArguments, SchemaArguments};
 use crate::publish::PublishArguments;
@@ -141,6 +151,21 @@ pub struct RunArguments {
     /// Deliveries to the app at the same time; -1: no limit.
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     pub app_max_concurrency: i64,
+    /// Whether the app is asked for its health. While it is ill its subscriptions rest.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub enable_app_health_check: bool,
+    /// The path that is asked; 2xx is the good answer.
+    #[arg(long, default_value = "/healthz")]
+    pub app_health_check_path: String,
+    /// How often, seconds; 0: 5.
+    #[arg(long, default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub app_health_probe_interval: i64,
+    /// How long the app may take to answer, milliseconds, no longer than the interval; 0: 500.
+    #[arg(long, default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub app_health_probe_timeout: i64,
+    /// Failures in a row that make the app ill; 0: 3.
+    #[arg(long, default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    pub app_health_threshold: i32,
     /// The port of the HTTP API; 0: any free one.
     #[arg(long, default_value_t = 3500)]
     pub dapr_http_port: u16,
@@ -236,8 +261,8 @@ macro_rules! ignored {
 }
 
 ignored!(
-    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_app_health_check, enable_mtls, enable_profiling, wait;
-    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, app_health_check_path, app_health_probe_interval, app_health_probe_timeout, app_health_threshold, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
+    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_mtls, enable_profiling, wait;
+    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {
@@ -254,6 +279,20 @@ impl RunArguments {
         self.dapr_http_read_buffer_size.map_or(self.read_buffer_size, |kilobytes| kilobytes << 10)
     }
 
+    /// How the app's health is asked for; none: not at all. What is not positive means the default (pubsub-behaviour 6.9).
+    ///
+    /// # Errors
+    /// A value is out of its bounds.
+    pub fn probe(&self) -> Result<Option<Probe>, ProbeError> {
+        if !self.enable_app_health_check {
+            return Ok(None);
+        }
+        let interval = Duration::from_secs(positive(self.app_health_probe_interval).unwrap_or(PROBE_INTERVAL_SECONDS));
+        let timeout = Duration::from_millis(positive(self.app_health_probe_timeout).unwrap_or(PROBE_TIMEOUT_MILLIS));
+        let threshold = positive(self.app_health_threshold.into()).unwrap_or(PROBE_THRESHOLD);
+        Probe::new(&self.app_health_check_path, interval, timeout, threshold).map(Some)
+    }
+
     /// How long stopping may take; none: no limit. Negative means the default, as for daprd.
     #[must_use]
     pub fn shutdown_wait(&self) -> Option<Duration> {
@@ -263,6 +302,11 @@ impl RunArguments {
             Err(_) => Some(Duration::from_secs(5)),
         }
     }
+}
+
+/// What was given, if it is positive.
+fn positive<T: TryFrom<i64>>(given: i64) -> Option<T> {
+    Some(given).filter(|given| *given > 0).and_then(|given| T::try_from(given).ok())
 }
 
 /// A duration as Go writes it, not negative.

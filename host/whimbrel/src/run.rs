@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
@@ -30,6 +31,9 @@ use crate::{descriptors, metrics, stop};
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
 
+/// How long being ready waits for the app's first good answer about its health. Longer than one probe takes by default.
+const FIRST_HEALTH_WAIT: Duration = Duration::from_secs(1);
+
 /// Runs the host until it is told to stop.
 pub(crate) async fn run(arguments: RunArguments) -> Exit {
     let Some(app_id) = arguments.app_id.clone().filter(|app_id| !app_id.is_empty() && !app_id.contains('.')) else {
@@ -38,6 +42,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
     };
     if !arguments.app_protocol.eq_ignore_ascii_case("http") {
         tracing::error!("--app-protocol {} is not supported by this version; use http", arguments.app_protocol);
+        return Exit::Usage;
+    }
+    if let Err(error) = arguments.probe() {
+        tracing::error!("{error}");
         return Exit::Usage;
     }
     let ignored = arguments.ignored.given();
@@ -130,15 +138,15 @@ async fn host(
     let pools = pools(&snapshot, &loader, &topology).await?;
     let states = States::default();
     let health = health(&states);
-    let doors = doors(arguments, &caller, &topology, &health);
+    let tasks = TaskTracker::new();
+    let app = app(arguments, &caller, &tasks);
+    let doors = doors(arguments, &caller, &topology, &health, app.as_ref().and_then(|(app, _)| app.health()));
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
     health.set_outbound(true);
 
-    let tasks = TaskTracker::new();
-    let app = app(arguments, &caller, &tasks);
-    let reached = reached(app.as_ref().map(|(app, _)| Arc::clone(app)), stopping.clone());
+    let reached = reached(app.clone(), Arc::clone(&health), served.clone(), stopping.clone());
     let ask = !arguments.disable_init_endpoints.iter().any(|endpoint| endpoint == "subscribe");
     let ground = Ground {
         caller,
@@ -169,7 +177,7 @@ async fn host(
     if let Some(wait) = arguments.dapr_block_shutdown_duration.filter(|wait| !wait.is_zero()) {
         tokio::select! { biased;
             exit = forced(&doors) => return Ok(exit),
-            () = block(wait) => {}
+            () = block(wait, doors.app_health.clone()) => {}
         }
     }
     health.set_ready(false);
@@ -202,10 +210,19 @@ async fn forced(doors: &Doors) -> Exit {
 }
 
 /// Lets publishing go on while nothing is delivered any more (pubsub-behaviour, section 12.5).
-async fn block(wait: Duration) {
+async fn block(wait: Duration, app_health: Option<watch::Receiver<bool>>) {
     tracing::info!("Blocking graceful shutdown for {wait:?} or until app reports unhealthy...");
-    tokio::time::sleep(wait).await;
-    tracing::info!("Block shutdown period expired, entering shutdown...");
+    let ill = async {
+        let Some(mut well) = app_health else { return std::future::pending().await };
+        if well.wait_for(|well| !*well).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = ill => tracing::info!("App reported unhealthy, entering shutdown..."),
+        () = tokio::time::sleep(wait) => tracing::info!("Block shutdown period expired, entering shutdown..."),
+    }
 }
 
 /// Deliveries first, then the doors, then the brokers: what a handler still publishes finds them open.
@@ -256,14 +273,28 @@ fn app(arguments: &RunArguments, caller: &Caller, tasks: &TaskTracker) -> Option
     let app = App::new(connection(arguments, caller, arguments.app_port?));
     let (handler, queue, batches) = Handler::with_batches();
     drop(tasks.spawn(Arc::clone(&app).run(queue, batches)));
+    let handler = handler.watched(app.health());
     Some((app, handler))
 }
 
-/// Waits for the app's port, if there is an app.
-async fn reached(app: Option<Arc<App>>, stopping: CancellationToken) {
-    if let Some(app) = app {
-        tracing::info!("waiting for the app to listen");
-        app.wait_reachable(&stopping).await;
+/// Waits for the app to listen, if there is one, and where it is asked for its health, to be well. The host is ready without
+/// the latter (pubsub-behaviour 6.9).
+async fn reached(
+    app: Option<(Arc<App>, Handler)>,
+    health: Arc<Health>,
+    served: CancellationToken,
+    stopping: CancellationToken,
+) {
+    let Some((app, _)) = app else { return };
+    tracing::info!("waiting for the app to listen");
+    app.wait_reachable(&stopping).await;
+    let Some(mut well) = app.health() else { return };
+    drop(tokio::spawn(async move { app.watch_health(&served).await }));
+    // It says so only if its task is gone, and then the host stops.
+    if tokio::time::timeout(FIRST_HEALTH_WAIT, well.wait_for(|well| *well)).await.is_err() {
+        tracing::info!("ready, save for the app, which is not well yet");
+        health.set_ready(true);
+        well.wait_for(|well| *well).await.ok();
     }
 }
 
@@ -274,6 +305,8 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
         concurrency_max: usize::try_from(arguments.app_max_concurrency).ok().filter(|max| *max > 0),
         app_id: Arc::clone(&caller.app_id),
         token: env::var("APP_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new),
+        // Refused at the start if it is out of bounds.
+        probe: arguments.probe().ok().flatten(),
     }
 }
 
@@ -282,6 +315,7 @@ fn doors(
     caller: &Caller,
     topology: &Arc<ArcSwap<Topology>>,
     health: &Arc<Health>,
+    app_health: Option<watch::Receiver<bool>>,
 ) -> Arc<Doors> {
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
@@ -292,6 +326,7 @@ fn doors(
     let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
     doors.connections_max = doors.connections_max.min(sockets.max(1));
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
+    doors.app_health = app_health;
     Arc::new(doors)
 }
 

@@ -114,6 +114,14 @@ pub(crate) fn subscriptions(fixed: &Fixed, app_id: &str) -> Request<Full<Bytes>>
     request
 }
 
+/// The question whether it is well, without the app's token (pubsub-behaviour 6.9). `None`: that is no path.
+pub(crate) fn health(fixed: &Fixed, path: &str) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from(PathAndQuery::try_from(path).ok()?);
+    request.headers_mut().insert(header::HOST, fixed.host.clone());
+    Some(request)
+}
+
 fn fix(headers: &mut HeaderMap, fixed: &Fixed) {
     headers.insert(header::HOST, fixed.host.clone());
     if let Some(token) = &fixed.token {

@@ -10,6 +10,7 @@ use whimbrel_pubsub::{Broker, Features};
 use whimbrel_resources::{Origin, Subscription};
 
 use super::{Answer, Api, body, empty, refuse, text, with_body};
+use crate::app::Probe;
 use crate::error;
 use crate::path;
 
@@ -73,6 +74,18 @@ struct Connection<'a> {
     channel_address: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_concurrency: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Probed<'a>>,
+}
+
+/// How the app's health is asked for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Probed<'a> {
+    health_check_path: &'a str,
+    health_probe_interval: String,
+    health_probe_timeout: String,
+    health_threshold: u32,
 }
 
 #[derive(Serialize)]
@@ -110,6 +123,7 @@ pub(super) fn get(api: &Api) -> Answer {
             protocol: "http",
             channel_address: &app.address,
             max_concurrency: app.concurrency_max,
+            health: app.probe.as_ref().map(probed),
         }),
         resiliencies: resiliencies.iter().map(|name| Named { name }).collect(),
         actor_runtime: Actors { runtime_status: "DISABLED", host_ready: false, placement: "placement: disconnected" },
@@ -138,12 +152,25 @@ pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
     empty()
 }
 
-/// What the app has set, and over it what is ours: versions and the state of each broker.
+/// What the app has set, and over it what is ours: versions, the state of each broker and, where it is asked, the app's.
 fn extended(api: &Api) -> BTreeMap<String, String> {
     let mut extended = api.doors.extended.lock().unwrap_or_else(PoisonError::into_inner).clone();
     extended.insert("daprRuntimeVersion".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    if let Some(well) = &api.doors.app_health {
+        let state = if *well.borrow() { "healthy" } else { "unhealthy" };
+        extended.insert("appHealth".to_owned(), state.to_owned());
+    }
     extended.extend(api.doors.health.brokers().into_iter().map(|(name, state)| (format!("broker.{name}"), state)));
     extended
+}
+
+fn probed(probe: &Probe) -> Probed<'_> {
+    Probed {
+        health_check_path: &probe.path,
+        health_probe_interval: whimbrel_resources::go_text(probe.interval),
+        health_probe_timeout: whimbrel_resources::go_text(probe.timeout),
+        health_threshold: probe.threshold,
+    }
 }
 
 fn component(broker: &Broker) -> Component<'_> {

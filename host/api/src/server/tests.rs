@@ -19,7 +19,7 @@ use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
 use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
 use super::crowd::{FIRST_HEAD_WAIT, IDLE_WAIT, LOOK_AGAIN_AFTER};
-use crate::{AppConnection, Doors};
+use crate::{AppConnection, Doors, Probe};
 use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_public, host_with};
 
 /// Longer than anything here takes, so that a test which would hang fails.
@@ -388,7 +388,9 @@ async fn metadata_shows_what_runs() {
             concurrency_max: None,
             app_id: "me".into(),
             token: None,
+            probe: Probe::new("well", Duration::from_secs(90), Duration::from_millis(500), 3).ok(),
         });
+        doors.app_health = Some(tokio::sync::watch::Sender::new(false).subscribe());
     };
     let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), change).await;
     check(&host, &request("PUT", "/v1.0/metadata/key1", "", "value1"), 204, "").await;
@@ -402,12 +404,19 @@ async fn metadata_shows_what_runs() {
         "components": [{ "name": "bus", "type": "pubsub.fake", "version": "v1", "capabilities": [] }],
         "extended": {
             "daprRuntimeVersion": version, "key1": "value1", "broker.bus": "restarting (3 of 10): trapped",
+            "appHealth": "unhealthy",
         },
         "subscriptions": [{
             "pubsubname": "bus", "topic": "t", "rules": [{ "path": "/in" }], "deadLetterTopic": "",
             "type": "DECLARATIVE",
         }],
-        "appConnectionProperties": { "port": 3000, "protocol": "http", "channelAddress": "127.0.0.1" },
+        "appConnectionProperties": {
+            "port": 3000, "protocol": "http", "channelAddress": "127.0.0.1",
+            "health": {
+                "healthCheckPath": "/well", "healthProbeInterval": "1m30s", "healthProbeTimeout": "500ms",
+                "healthThreshold": 3,
+            },
+        },
         "actorRuntime": { "runtimeStatus": "DISABLED", "hostReady": false, "placement": "placement: disconnected" },
     });
     assert_eq!(reply.json(), expect);

@@ -152,8 +152,17 @@ impl Context {
         let policy = topology.policies.inbound(&self.pubsub);
         let mut attempts = Attempts::new(policy, &topology.environment.random);
         let mut ends = FuturesUnordered::new();
-        while !entries.is_empty() {
-            let info = self.batch_info(&topology.environment.random, &path, attempts.is_last());
+        loop {
+            let overspent = entries.extract_if(.., |entry| entry.course.is_overspent());
+            ends.extend(overspent.map(|Entry { course, .. }| {
+                let disposition = self.overspent(&course);
+                self.conclude(topology, course, disposition)
+            }));
+            if entries.is_empty() {
+                break;
+            }
+            let is_last = attempts.is_last() || entries.iter().all(|entry| entry.course.is_spent());
+            let info = self.batch_info(&topology.environment.random, &path, is_last);
             let request = self.request(topology, rules, policy, &entries, info);
             let answered = tokio::select! {
                 biased;
@@ -171,7 +180,9 @@ impl Context {
                 };
                 match decided {
                     Ok(disposition) => ends.push(self.conclude(topology, entry.course, disposition)),
-                    Err(Failure { what, code }) if attempts.is_last() || !attempts.retries(code) => {
+                    Err(Failure { what, code })
+                        if attempts.is_last() || entry.course.is_spent() || !attempts.retries(code) =>
+                    {
                         let disposition = self.give_up(Reason::Exhausted(what), &entry.course);
                         ends.push(self.conclude(topology, entry.course, disposition));
                     }
@@ -232,6 +243,10 @@ impl Context {
         let told = entries.iter().map(Entry::told).collect();
         let answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
         step("deliver.handled");
+        if answered == Err(HandlerError::Unwell) {
+            return Ok(answered);
+        }
+        // A worker that is gone says nothing about the app: its pass is given back.
         if let Some(pass) = pass.filter(|_| answered != Err(HandlerError::Gone)) {
             pass.end(answered.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_done)));
         }

@@ -84,10 +84,9 @@ enum Unopened {
 pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
     context: &'a Context,
     running: &mut FuturesUnordered<F>,
-    ready: oneshot::Sender<()>,
+    ready: &mut Option<oneshot::Sender<()>>,
     carry: impl Fn(&'a Context, Load) -> F,
 ) -> Option<Served> {
-    let mut ready = Some(ready);
     let mut waits = Doubling::new(SUBSCRIBE_WAIT_MIN, SUBSCRIBE_WAIT_MAX);
     let mut stopped = pin!(context.stopping.stop.cancelled());
     loop {
@@ -96,11 +95,8 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
             () = &mut stopped => return None,
             opened = meanwhile(running, open(context)) => opened,
         };
-        if let Ok(_) | Err(Unopened::Never(_)) = opened
-            && let Some(ready) = ready.take()
-        {
-            // Whoever wanted to know may have given up.
-            ready.send(()).ok();
+        if let Ok(_) | Err(Unopened::Never(_)) = opened {
+            tell(ready);
         }
         match opened {
             Ok(feed) => {
@@ -131,6 +127,13 @@ pub(super) async fn serve_all<'a, F: Future<Output = ()>>(
             () = &mut stopped => return None,
             () = meanwhile(running, tokio::time::sleep(wait)) => {}
         }
+    }
+}
+
+/// Tells who waits for the subscription to be ready, once. Whoever wanted to know may have given up.
+pub(super) fn tell(ready: &mut Option<oneshot::Sender<()>>) {
+    if let Some(ready) = ready.take() {
+        ready.send(()).ok();
     }
 }
 
@@ -345,6 +348,7 @@ fn unbegun(jobs: &mpsc::Sender<FeedJob>, arrived: impl Iterator<Item = Arrived>)
 async fn hold(context: &Context, deliveries: impl Iterator<Item = Delivery>) {
     let (topology, subscription) = (context.topology.load_full(), context.subscription());
     for delivery in deliveries {
+        context.ledger.hold(&delivery.id, delivery.count);
         let exit = Exit {
             topology: &topology,
             subscription: &subscription,

@@ -4,10 +4,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use whimbrel_resources::{Backoff, Codes, Matching, Policies, Policy, Retry, TopicScopes};
+
+mod breaker;
+mod health;
+mod redeliveries;
 
 use super::*;
 use crate::{
@@ -32,10 +36,20 @@ struct FarFeed {
 }
 
 fn spine(scopes: TopicScopes, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
+    watched(scopes, policies, declared, None)
+}
+
+/// The same with a handler that may fall ill.
+fn watched(
+    scopes: TopicScopes,
+    policies: Policies,
+    declared: whimbrel_resources::Subscription,
+    well: Option<watch::Receiver<bool>>,
+) -> Ends {
     let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
     let (handle, handler) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
-    let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle)));
+    let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle.watched(well))));
     let (tell, ready) = oneshot::channel();
     let stop = CancellationToken::new();
     let task = tokio::spawn(deliver(Arc::clone(&live), topology, tell, stop.clone()));
@@ -534,50 +548,6 @@ async fn only_listed_codes_of_the_app_are_retried() {
     check(listed(), &[status(400)], retry(1), &[(1, false)]).await;
     check(listed(), &[status(503), status(503)], retry(2), &[(1, false), (2, true)]).await;
     check(listed(), &[Ok(Outcome::Retry), Ok(Outcome::Success)], Verdict::Ack, &[(1, false), (2, true)]).await;
-}
-
-/// The app is not called while the breaker is open; a drop counts as a success.
-#[tokio::test(start_paused = true)]
-async fn an_open_breaker_spares_the_app() {
-    let mut policies = Policies::default();
-    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
-    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", None, &[]));
-    let mut feed = ends.feed().await;
-    let failed = Err(HandlerError::Failed("x".into()));
-    for (token, answer) in [(1, failed.clone()), (2, Ok(Outcome::Drop)), (3, failed.clone()), (4, failed)] {
-        feed.deliver(fakes::arrived(token, &token.to_string(), None)).await;
-        ends.answer(&[answer]).await;
-        feed.verdict().await;
-    }
-    tokio::time::advance(Duration::from_secs(20)).await;
-    feed.deliver(fakes::arrived(5, "5", None)).await;
-    assert_eq!(feed.verdict().await, (5, retry(40)), "when the breaker may let it pass");
-    assert!(ends.handler.try_recv().is_err(), "the app was called");
-    tokio::time::advance(Duration::from_secs(40)).await;
-    feed.deliver(fakes::arrived(6, "6", None)).await;
-    ends.answer(&[Ok(Outcome::Success)]).await;
-    assert_eq!(feed.verdict().await, (6, Verdict::Ack));
-}
-
-/// Neither what arrives while it is open nor what has made it open is dead-lettered or charged with an attempt.
-#[tokio::test(start_paused = true)]
-async fn an_open_breaker_gives_back_and_dead_letters_nothing() {
-    let mut policies = constant(1, None);
-    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 0"));
-    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", Some("dead"), &[]));
-    let mut feed = ends.feed().await;
-    feed.deliver(fakes::arrived(1, "m", None)).await;
-    assert_eq!(ends.answer(&[Err(HandlerError::Failed("x".into()))]).await, [(1, false)]);
-    assert_eq!(feed.verdict().await, (1, retry(59)), "its second attempt was due after a second");
-    feed.deliver(fakes::arrived(2, "other", None)).await;
-    assert_eq!(feed.verdict().await, (2, retry(59)));
-    tokio::time::advance(Duration::from_secs(59)).await;
-    for (token, id, told) in [(3, "m", (2, false)), (4, "other", (1, false))] {
-        feed.deliver(fakes::arrived(token, id, None)).await;
-        assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [told]);
-        assert_eq!(feed.verdict().await, (token, Verdict::Ack));
-    }
-    assert!(ends.broker.try_recv().is_err(), "a dead letter");
 }
 
 /// What is in flight finishes under the rules it started with; what comes after goes by the new ones, on the same feed.

@@ -80,3 +80,29 @@ fn what_never_comes_back_is_forgotten_in_the_end() {
     assert_eq!(ledger.begin("second", None, 3), 1);
     ledger.with(|generations| assert!(generations.young.len() + generations.old.len() <= 2 * MESSAGES_MAX));
 }
+
+/// It was not begun: whatever the broker counts, the next delivery's attempt is the one that was not made.
+#[test]
+fn what_was_held_is_charged_with_nothing() {
+    let ledger = Ledger::default();
+    for (held, next, attempt) in [(None, None, 1), (Some(1), Some(2), 1), (Some(3), Some(4), 3)] {
+        let id = format!("{held:?}");
+        ledger.hold(&id, held);
+        ledger.hold(&id, next);
+        assert_eq!(ledger.begin(&id, next, 1), attempt, "{held:?}");
+        ledger.note(&id, 1, attempt);
+        ledger.hold(&id, next);
+        assert_eq!(ledger.begin(&id, next, 2), attempt + 1, "{held:?}");
+    }
+}
+
+#[test]
+fn redeliveries_count_where_that_is_asked() {
+    for (value, expect) in [("true", true), (" True ", true), ("false", false), ("yes", false), ("", false)] {
+        for name in ["countRedeliveries", "COUNTREDELIVERIES"] {
+            let declared = crate::fakes::declared("t", None, &[(name, value)]);
+            assert_eq!(counts_redeliveries(&declared), expect, "{name}: {value}");
+        }
+    }
+    assert!(!counts_redeliveries(&crate::fakes::declared("t", None, &[])));
+}

@@ -290,6 +290,7 @@ fn word(reason: &Reason) -> &'static str {
         Reason::Exhausted(_) => "exhausted",
         Reason::HandlerGone => "handler_gone",
         Reason::BreakerOpen => "breaker_open",
+        Reason::Unwell => "app_unhealthy",
         Reason::Unparsable(_) => "unparsable",
         Reason::Expired => "expired",
         Reason::Unrouted => "unrouted",

@@ -42,6 +42,18 @@ async fn so_many_retries_are_one_attempt_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_go_on_where_others_ended() {
+    let (random, five) = (Random::seeded(7), policy(Backoff::Constant(Duration::from_secs(1)), Some(4)));
+    assert_eq!((budget(&five), budget(&Policy::default())), (Some(5), None));
+    assert_eq!(budget(&policy(Backoff::Constant(Duration::ZERO), None)), None);
+    let mut attempts = Attempts::from(&five, &random, 4);
+    assert!(!attempts.is_last());
+    attempts.advance();
+    assert!(attempts.is_last() && attempts.advance().is_none());
+    assert!(Attempts::from(&five, &random, 9).is_last());
+}
+
+#[tokio::test(start_paused = true)]
 async fn exponential_waits_grow_up_to_their_bound() {
     let bound = Duration::from_secs(5);
     let waits = waits(&policy(Backoff::Exponential(bound), Some(30)), 100).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{duration, duration_or_millis, go_duration};
+use super::{duration, duration_or_millis, go_duration, go_text};
 
 #[test]
 fn nanoseconds() {
@@ -41,4 +41,13 @@ fn not_negative() {
     assert_eq!(duration_or_millis("-250"), None);
     assert_eq!(duration_or_millis("2s"), Some(Duration::from_secs(2)));
     assert_eq!(duration_or_millis("two"), None);
+}
+
+#[test]
+fn as_go_prints_them() {
+    for text in
+        ["0s", "5s", "500ms", "1.5s", "1m0s", "1m30s", "1h0m0s", "27h2m3.000000004s", "1.5\u{b5}s", "10ms", "7ns"]
+    {
+        assert_eq!(duration(text).map(go_text).as_deref(), Some(text));
+    }
 }

@@ -81,3 +81,21 @@ fn sizes_and_times() {
     assert!(run("--max-body-size 4Q").is_err());
     assert!(run("--no-such-flag").is_err());
 }
+
+/// As daprd: what is not positive means the default, and probes do not overlap.
+#[test]
+fn the_apps_health() {
+    let probe = |flags: &str| run(flags).unwrap().probe();
+    let usual = || Probe::new("/healthz", Duration::from_secs(5), Duration::from_millis(500), 3).map(Some);
+    assert_eq!(probe(""), Ok(None));
+    assert_eq!(probe("--enable-app-health-check=false --app-health-probe-timeout 9999999"), Ok(None));
+    assert_eq!(probe("--enable-app-health-check"), usual());
+    let zeros = "--enable-app-health-check=true --app-health-probe-interval 0 --app-health-probe-timeout -1 --app-health-threshold 0";
+    assert_eq!(probe(zeros), usual());
+    let set = "--enable-app-health-check --app-health-check-path well --app-health-probe-interval 1 \
+        --app-health-probe-timeout 1000 --app-health-threshold 7";
+    assert_eq!(probe(set), Probe::new("/well", Duration::from_secs(1), Duration::from_secs(1), 7).map(Some));
+    assert!(probe("--enable-app-health-check --app-health-probe-timeout 5001").is_err());
+    assert!(probe("--enable-app-health-check --app-health-probe-interval 86401").is_err());
+    assert!(run("--app-health-threshold many").is_err());
+}

@@ -451,3 +451,39 @@ async fn attempts_are_counted_by_event_and_by_request() {
         assert!(metrics.text().lines().any(|found| found == line), "no {line} in\n{}", metrics.text());
     }
 }
+
+/// An app that is ill was not asked: no attempt is charged, whatever the policy, and no breaker hears of it.
+#[tokio::test(start_paused = true)]
+async fn who_was_not_asked_has_not_failed() {
+    let mut policies = retrying(0, None);
+    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 0"));
+    let mut ends = spine(policies, declared(2, Some("dead"), &[])).await;
+    for _ in 0..2 {
+        ends.deliver([arrived(1), arrived(2)]).await;
+        let job = ends.batch(&[1, 2]).await;
+        assert!(job.entries.iter().all(|entry| entry.attempt == 1));
+        job.reply.send(Err(HandlerError::Unwell)).expect("somebody waits");
+        let verdicts = ends.verdicts(2).await;
+        assert!(verdicts.iter().all(|(_, verdict)| matches!(verdict, Verdict::Retry(_))), "{verdicts:?}");
+    }
+    assert!(ends.broker.try_recv().is_err(), "a dead letter");
+}
+
+/// `countRedeliveries`: the events of a batch have each a number of attempts, of which other deliveries have had some.
+#[tokio::test(start_paused = true)]
+async fn each_event_has_attempts_of_its_own() {
+    let counted = declared(3, None, &[("countRedeliveries", "true")]);
+    let mut ends = spine(retrying(2, None), counted).await;
+    let delivered = |token, count| Arrived { count: Some(count), ..arrived(token) };
+    ends.deliver([delivered(1, 1), delivered(2, 3), delivered(3, 4)]).await;
+    let job = ends.batch(&[1, 2]).await;
+    assert!(!job.info.last_attempt);
+    answer(job, &[RETRY, RETRY]);
+    assert_eq!(ends.verdicts(2).await, acks([2, 3]), "one before the request, one after it");
+    let job = ends.batch(&[1]).await;
+    answer(job, &[RETRY]);
+    let job = ends.batch(&[1]).await;
+    assert!(job.info.last_attempt);
+    answer(job, &[RETRY]);
+    assert_eq!(ends.verdicts(1).await, acks([1]));
+}

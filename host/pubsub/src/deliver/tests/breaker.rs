@@ -1,0 +1,47 @@
+//! An open circuit breaker: who is spared, and what becomes of deliveries meanwhile.
+
+use super::*;
+
+/// The app is not called while the breaker is open; a drop counts as a success.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_spares_the_app() {
+    let mut policies = Policies::default();
+    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    let failed = Err(HandlerError::Failed("x".into()));
+    for (token, answer) in [(1, failed.clone()), (2, Ok(Outcome::Drop)), (3, failed.clone()), (4, failed)] {
+        feed.deliver(fakes::arrived(token, &token.to_string(), None)).await;
+        ends.answer(&[answer]).await;
+        feed.verdict().await;
+    }
+    tokio::time::advance(Duration::from_secs(20)).await;
+    feed.deliver(fakes::arrived(5, "5", None)).await;
+    assert_eq!(feed.verdict().await, (5, retry(40)), "when the breaker may let it pass");
+    assert!(ends.handler.try_recv().is_err(), "the app was called");
+    tokio::time::advance(Duration::from_secs(40)).await;
+    feed.deliver(fakes::arrived(6, "6", None)).await;
+    ends.answer(&[Ok(Outcome::Success)]).await;
+    assert_eq!(feed.verdict().await, (6, Verdict::Ack));
+}
+
+/// Neither what arrives while it is open nor what has made it open is dead-lettered or charged with an attempt.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_gives_back_and_dead_letters_nothing() {
+    let mut policies = constant(1, None);
+    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 0"));
+    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", Some("dead"), &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "m", None)).await;
+    assert_eq!(ends.answer(&[Err(HandlerError::Failed("x".into()))]).await, [(1, false)]);
+    assert_eq!(feed.verdict().await, (1, retry(59)), "its second attempt was due after a second");
+    feed.deliver(fakes::arrived(2, "other", None)).await;
+    assert_eq!(feed.verdict().await, (2, retry(59)));
+    tokio::time::advance(Duration::from_secs(59)).await;
+    for (token, id, told) in [(3, "m", (2, false)), (4, "other", (1, false))] {
+        feed.deliver(fakes::arrived(token, id, None)).await;
+        assert_eq!(ends.answer(&[Ok(Outcome::Success)]).await, [told]);
+        assert_eq!(feed.verdict().await, (token, Verdict::Ack));
+    }
+    assert!(ends.broker.try_recv().is_err(), "a dead letter");
+}
