@@ -12,8 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use whimbrel::pubsub::{
-    Broker, Caller, Environment, Handler, HandlerJob, Outcome, PublishRequest, Subscription, Topology, Trace, deliver,
-    publish,
+    Broker, Caller, Environment, Handler, HandlerJob, Live, Outcome, PublishRequest, Subscription, Topology, Trace,
+    deliver, publish,
 };
 use whimbrel::resources::{HandlerLimits, Origin, Policies, Subscription as Declared};
 use whimbrel::wasm::{HandlerSettings, Loader, Plugin, start_handler};
@@ -155,7 +155,7 @@ async fn subscribe(topology: &Arc<ArcSwap<Topology>>, topic: String, group: &str
     let subscription =
         Subscription { declared: Arc::new(declared), caller: caller("shipping"), group: group.to_owned(), handler };
     let (ready, is_ready) = oneshot::channel();
-    tokio::spawn(deliver(Arc::new(subscription), Arc::clone(topology), ready, CancellationToken::new()));
+    tokio::spawn(deliver(Arc::new(Live::new(subscription)), Arc::clone(topology), ready, CancellationToken::new()));
     is_ready.await.unwrap();
 }
 
