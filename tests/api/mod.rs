@@ -2,5 +2,6 @@
 
 mod better;
 mod compare;
+mod configuration;
 mod golden;
 mod recorded;

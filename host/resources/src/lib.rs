@@ -4,6 +4,7 @@
 //! names a YAML or a CEL parser.
 
 mod address;
+mod configuration;
 mod conformance;
 mod duration;
 mod folder;
@@ -22,6 +23,7 @@ mod template;
 mod trip;
 mod yaml;
 
+pub use configuration::{ApiAccess, ApiRule, Configuration, Otel, Protocol, Tracing, configuration};
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use duration::{duration, duration_or_millis, go_duration, go_text};
 pub use load::load;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
 use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, Topology};
-use whimbrel_resources::{Snapshot, Surroundings, Text};
+use whimbrel_resources::{Configuration, Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
@@ -30,7 +30,7 @@ const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
 const FIRST_HEALTH_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the host until it is told to stop.
-pub(crate) async fn run(arguments: RunArguments) -> Exit {
+pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
     let Some(app_id) = arguments.app_id.clone().filter(|app_id| !app_id.is_empty() && !app_id.contains('.')) else {
         tracing::error!("--app-id is required, and must not contain dots");
         return Exit::Usage;
@@ -48,7 +48,17 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
         tracing::info!("without effect in this version: {}", ignored.join(", "));
     }
     crash_points();
-    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id], &Surroundings::of_process()) {
+    let surroundings = Surroundings::of_process();
+    let configuration = match whimbrel_resources::configuration(&arguments.config, &surroundings) {
+        Ok((configuration, warnings)) => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            configuration
+        }
+        Err(problems) => return refuse(&problems.to_string()),
+    };
+    arguments.enable_metrics &= configuration.metrics_enabled.unwrap_or(true);
+    let surroundings = surroundings.deny(&configuration.denied_components);
+    let snapshot = match whimbrel_resources::load(&arguments.resources_path, &[&app_id], &surroundings) {
         Ok(snapshot) => snapshot,
         Err(problems) => return refuse(&problems.to_string()),
     };
@@ -58,7 +68,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
     let stopping = CancellationToken::new();
     let at_once = tokio::spawn(stop::watch(stopping.clone()));
     tokio::select! {
-        exit = serve(arguments, Caller { app_id: Arc::from(app_id) }, snapshot, stopping) => exit,
+        exit = serve(arguments, configuration, Caller { app_id: Arc::from(app_id) }, snapshot, stopping) => exit,
         exit = at_once => exit.unwrap_or(Exit::Failed),
     }
 }
@@ -71,7 +81,13 @@ fn refuse(problems: &str) -> Exit {
     Exit::Resources
 }
 
-async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stopping: CancellationToken) -> Exit {
+async fn serve(
+    arguments: RunArguments,
+    configuration: Configuration,
+    caller: Caller,
+    snapshot: Snapshot,
+    stopping: CancellationToken,
+) -> Exit {
     let search = Arc::new(Search::new(&arguments.plugins));
     tracing::info!("plugins are looked for in {:?}, then among the built-in ones", search.folders());
     let planned = match brokers::plan(&snapshot, &search) {
@@ -82,7 +98,7 @@ async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stop
             return Exit::Failed;
         }
     };
-    match host(&arguments, caller, &snapshot, planned, &search, stopping).await {
+    match host(&arguments, &configuration, caller, &snapshot, planned, &search, stopping).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -94,6 +110,7 @@ async fn serve(arguments: RunArguments, caller: Caller, snapshot: Snapshot, stop
 /// Everything that runs, and its end.
 async fn host(
     arguments: &RunArguments,
+    configuration: &Configuration,
     caller: Caller,
     snapshot: &Snapshot,
     planned: Vec<brokers::Planned>,
@@ -108,8 +125,10 @@ async fn host(
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
-    reload::start(replaceable, search, &loader, &stopping);
-    let environment = environment();
+    if configuration.hot_reload.unwrap_or(true) {
+        reload::start(replaceable, search, &loader, &stopping);
+    }
+    let environment = environment(configuration);
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
     let closing: Vec<_> = running.values().cloned().collect();
@@ -124,7 +143,7 @@ async fn host(
     })));
     let app = arguments.app_port.map(|port| App::new(connection(arguments, &caller, port)));
     let app_health = app.as_ref().and_then(|app| app.health());
-    let doors = doors(arguments, &caller, snapshot, &topology, &health, app_health.clone());
+    let doors = doors(arguments, configuration, &caller, snapshot, &topology, &health, app_health.clone());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
@@ -277,6 +296,7 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
 
 fn doors(
     arguments: &RunArguments,
+    configuration: &Configuration,
     caller: &Caller,
     snapshot: &Snapshot,
     topology: &Arc<ArcSwap<Topology>>,
@@ -290,6 +310,7 @@ fn doors(
     doors.head_bytes_max = arguments.header_bytes_max();
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.app_health = app_health;
+    doors.access.clone_from(&configuration.api);
     doors.resiliencies.clone_from(&snapshot.resiliencies);
     Arc::new(doors)
 }
@@ -331,9 +352,13 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
-fn environment() -> Environment {
+fn environment(configuration: &Configuration) -> Environment {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
-    Environment { metrics: Metrics::new(&namespace), ..Environment::system() }
+    let metrics = match &*configuration.latency_buckets_ms {
+        [] => Metrics::new(&namespace),
+        buckets => Metrics::with_buckets(&namespace, buckets),
+    };
+    Environment { metrics, ..Environment::system() }
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.
