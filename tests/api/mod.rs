@@ -2,6 +2,7 @@
 
 mod better;
 mod compare;
+mod configuration;
 mod fuzz;
 mod golden;
 mod recorded;

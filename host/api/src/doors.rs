@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use whimbrel_pubsub::{Caller, Topology};
-use whimbrel_resources::{Subscription, Text};
+use whimbrel_resources::{ApiAccess, Subscription, Text};
 
 use crate::app::AppConnection;
 use crate::cors::Origins;
@@ -31,6 +31,8 @@ pub struct Doors {
     pub caller: Caller,
     /// What `dapr-api-token` must hold. `None`: nothing is asked.
     pub api_token: Option<Text>,
+    /// What of the API may be called.
+    pub access: ApiAccess,
     /// The largest request body, bytes. `None`: no limit of its own (what all bodies share stays bounded).
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
@@ -65,6 +67,7 @@ impl Doors {
             topology,
             caller,
             api_token: None,
+            access: ApiAccess::default(),
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,

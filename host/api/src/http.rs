@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
-use whimbrel_resources::Text;
+use whimbrel_resources::{ApiAccess, Protocol, Text};
 
 use crate::doors::Doors;
 use crate::error::{self, Refusal};
@@ -89,6 +89,9 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
     if !is_admitted(api.doors.api_token.as_ref(), &route, &head.headers) {
         return text(StatusCode::UNAUTHORIZED, "invalid api token");
     }
+    if !may_be_called(&api.doors.access, &route, &cleaned) {
+        return refuse(&error::no_route());
+    }
     match route {
         Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
         // Boxed: every other request needs no room for it.
@@ -103,6 +106,19 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
         Route::OpenApi => with_body(StatusCode::OK, "application/json", OPENAPI),
         Route::Other => refuse(&error::no_route()),
     }
+}
+
+/// Whether the configuration lets a route be called. Health always may; what may not is as if there were no such route
+/// (pubsub-behaviour, section 12.6).
+fn may_be_called(access: &ApiAccess, route: &Route<'_>, path: &str) -> bool {
+    let name = match route {
+        Route::Publish { .. } | Route::BulkPublish { .. } => "publish",
+        Route::Metadata | Route::SetMetadata(_) => "metadata",
+        Route::Shutdown => "shutdown",
+        Route::Health | Route::OutboundHealth | Route::OpenApi | Route::Other => return true,
+    };
+    let version = if path.starts_with("/v1.0-alpha1/") { "v1alpha1" } else { "v1" };
+    access.allows(Protocol::Http, name, version)
 }
 
 /// An answer with the trace of its request.

@@ -79,10 +79,16 @@ impl Metrics {
     /// Nothing counted yet. `namespace` is the label of that name, empty where none is set.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
+        Self::with_buckets(namespace, &LATENCY_BUCKETS_MS)
+    }
+
+    /// The same with other upper bounds of latencies, milliseconds, ascending.
+    #[must_use]
+    pub fn with_buckets(namespace: &str, latency_buckets_ms: &[f64]) -> Self {
         let registry = Registry::new();
         // Constant names and labels, which a test makes all of: this does not fail.
         let failed = |error: &prometheus::Error| tracing::error!(%error, "bug: nothing is counted");
-        let families = Families::new(&registry).inspect_err(failed).ok();
+        let families = Families::new(&registry, latency_buckets_ms).inspect_err(failed).ok();
         Self(Arc::new(Inner { registry, namespace: namespace.to_owned(), families, egress: ArcSwap::default() }))
     }
 
@@ -132,8 +138,8 @@ impl Default for Metrics {
 }
 
 impl Families {
-    fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let registered = Registered(registry);
+    fn new(registry: &Registry, latency_buckets_ms: &[f64]) -> prometheus::Result<Self> {
+        let registered = Registered(registry, latency_buckets_ms);
         Ok(Self {
             egress_count: registered.counter(
                 "dapr_component_pubsub_egress_count",
@@ -202,7 +208,8 @@ impl Families {
     }
 }
 
-struct Registered<'a>(&'a Registry);
+/// Where metrics are registered, and the buckets of latencies.
+struct Registered<'a>(&'a Registry, &'a [f64]);
 
 impl Registered<'_> {
     fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
@@ -214,7 +221,7 @@ impl Registered<'_> {
     }
 
     fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS_MS.to_vec());
+        let options = HistogramOpts::new(name, help).buckets(self.1.to_vec());
         self.register(HistogramVec::new(options, labels))
     }
 

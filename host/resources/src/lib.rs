@@ -4,6 +4,7 @@
 //! names a YAML or a CEL parser.
 
 mod address;
+mod configuration;
 mod conformance;
 mod diff;
 mod duration;
@@ -25,6 +26,7 @@ mod template;
 mod trip;
 mod yaml;
 
+pub use configuration::{ApiAccess, ApiRule, Configuration, Otel, Protocol, Tracing, configuration};
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use diff::{
     Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,

@@ -213,6 +213,11 @@ impl<'a> Loading<'a> {
             files: &self.files,
         };
         let Some(read) = component::read(root, scopes, &sources, &mut self.problems) else { return };
+        if self.surroundings.denies(&read.kind, &read.version) {
+            let what = format!("not loaded: the configuration denies {}/{}", read.kind, read.version);
+            self.problems.push(root.warning(what, "spec.components.deny"));
+            return;
+        }
         if self.stores.contains_key(&read.name) {
             let what = format!("duplicate definition of Component name {}", read.name);
             self.problems.push(root.error(what, "a secret store has this name"));

@@ -1,9 +1,10 @@
 //! One file per kind: from a document's nodes to the validated thing, with every problem noted on the way.
 //!
 //! Called by `load`. A reader gives `None` only when it has noted why, or when the document is not for this process.
-//! Absent on purpose: Dapr's `Configuration` and `HTTPEndpoint`, which have no meaning here.
+//! Absent on purpose: Dapr's `HTTPEndpoint`, which has no meaning here.
 
 pub(crate) mod component;
+pub(crate) mod configuration;
 pub(crate) mod conformance;
 pub(crate) mod handler;
 pub(crate) mod resiliency;

@@ -17,6 +17,7 @@ const ALLOWED: &str = "DAPR_ENV_KEYS";
 #[derive(Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,
+    denied_components: Vec<String>,
 }
 
 impl Surroundings {
@@ -34,6 +35,21 @@ impl Surroundings {
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.variables.insert(NAMESPACE.to_owned(), namespace.to_owned());
         self
+    }
+
+    /// The same where components of these types (`pubsub.kafka`, `pubsub.kafka/v1`) are not loaded.
+    #[must_use]
+    pub fn deny(self, types: &[String]) -> Self {
+        Self { denied_components: types.to_vec(), ..self }
+    }
+
+    /// Whether components of a type are not loaded.
+    pub(crate) fn denies(&self, kind: &str, version: &str) -> bool {
+        let is = |denied: &String| match denied.split_once('/') {
+            None => denied.eq_ignore_ascii_case(kind),
+            Some((of, which)) => of.eq_ignore_ascii_case(kind) && which.eq_ignore_ascii_case(version),
+        };
+        self.denied_components.iter().any(is)
     }
 
     /// A variable. One that is empty is as if it were not there.
@@ -71,7 +87,7 @@ pub(crate) fn kept_back(name: &str) -> bool {
 
 impl FromIterator<(String, String)> for Surroundings {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect() }
+        Self { variables: variables.into_iter().collect(), denied_components: Vec::new() }
     }
 }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use whimbrel_resources::{
     Backoff, Bulk, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription,
-    load,
+    Surroundings, configuration, load,
 };
 
 #[test]
 fn valid() {
-    check_all("valid", "snapshot", |outcome| match outcome {
+    check_all("valid", "snapshot", |case| match load_alone(case) {
         Ok(snapshot) => show(&snapshot),
         Err(problems) => format!("refused:\n{}", show_problems(&problems.0)),
     });
@@ -21,22 +21,31 @@ fn valid() {
 
 #[test]
 fn invalid() {
-    check_all("invalid", "problems", |outcome| match outcome {
+    check_all("invalid", "problems", |case| match load_alone(case) {
         Ok(snapshot) => format!("accepted:\n{}", show(&snapshot)),
         Err(problems) => show_problems(&problems.0),
     });
 }
 
-fn check_all(folder: &str, extension: &str, show: impl Fn(Result<Snapshot, whimbrel_resources::Problems>) -> String) {
+/// What `--config` names, alone.
+#[test]
+fn configurations() {
+    check_all("configuration", "shown", |case| match configuration(&[case.to_path_buf()], &surroundings()) {
+        Ok((configuration, warnings)) => format!("{configuration:#?}\n{}", show_problems(&warnings)),
+        Err(problems) => format!("refused:\n{}", show_problems(&problems.0)),
+    });
+}
+
+fn check_all(folder: &str, extension: &str, show: impl Fn(&Path) -> String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let mut cases: Vec<PathBuf> =
         fs::read_dir(&folder).expect("the pairs").map(|entry| entry.expect("an entry").path()).collect();
     cases.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     cases.sort();
-    assert!(cases.len() >= 5, "there are cases in {}", folder.display());
+    assert!(cases.len() >= 4, "there are cases in {}", folder.display());
     let mut wrong = Vec::new();
     for case in cases {
-        let outcome = show(load_alone(&case));
+        let outcome = show(&case);
         let pair = case.with_extension(extension);
         let expected = fs::read_to_string(&pair).unwrap_or_default();
         if outcome != expected {
@@ -53,9 +62,12 @@ fn check_all(folder: &str, extension: &str, show: impl Fn(Result<Snapshot, whimb
 fn load_alone(case: &Path) -> Result<Snapshot, whimbrel_resources::Problems> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::copy(case, folder.path().join("f.yaml")).expect("copied");
+    load(&[folder.path().to_path_buf()], &["me"], &surroundings())
+}
+
+fn surroundings() -> Surroundings {
     let variables = [("NAMESPACE", "prod"), ("MY_REGION", "north"), ("SECRET_PASSWORD", "hunter2"), ("DAPR_X", "no")];
-    let surroundings = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    load(&[folder.path().to_path_buf()], &["me"], &surroundings)
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn file_name(path: &Path) -> String {

@@ -172,6 +172,9 @@ pub struct RunArguments {
     /// Addresses to listen on, separated by commas; none: all.
     #[arg(long, default_value = "")]
     pub dapr_listen_addresses: String,
+    /// A file with a `Configuration` (YAML). May be given several times: what a later one says replaces what an earlier one said.
+    #[arg(long)]
+    pub config: Vec<PathBuf>,
     /// A folder with resources (YAML). May be given several times.
     #[arg(long, alias = "components-path")]
     pub resources_path: Vec<PathBuf>,
@@ -262,7 +265,7 @@ macro_rules! ignored {
 
 ignored!(
     switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_mtls, enable_profiling, wait;
-    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, config, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
+    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
 use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, Topology};
-use whimbrel_resources::{Snapshot, Text};
+use whimbrel_resources::{Configuration, Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
@@ -35,7 +35,7 @@ const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
 const FIRST_HEALTH_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the host until it is told to stop.
-pub(crate) async fn run(arguments: RunArguments) -> Exit {
+pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
     let Some(app_id) = arguments.app_id.clone().filter(|app_id| !app_id.is_empty() && !app_id.contains('.')) else {
         tracing::error!("--app-id is required, and must not contain dots");
         return Exit::Usage;
@@ -58,7 +58,13 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
         tracing::error!("signals cannot be watched");
         return Exit::Failed;
     };
-    let declared = Declared { folders: arguments.resources_path.clone(), app_id: app_id.clone() };
+    let Some(configuration) = configured(&mut arguments) else { return Exit::Resources };
+    let declared = Declared {
+        folders: arguments.resources_path.clone(),
+        app_id: app_id.clone(),
+        denied: configuration.denied_components.clone(),
+        follows: configuration.hot_reload.unwrap_or(true),
+    };
     let (snapshot, problems) = declared.read();
     if problems.has_errors() {
         return refuse(&problems.to_string());
@@ -71,17 +77,33 @@ pub(crate) async fn run(arguments: RunArguments) -> Exit {
     let at_once = tokio::spawn(stop::watch(stopping.clone()));
     let caller = Caller { app_id: Arc::from(app_id) };
     tokio::select! {
-        exit = serve(arguments, caller, Resources { declared, snapshot, asked }, stopping) => exit,
+        exit = serve(arguments, caller, Resources { configuration, declared, snapshot, asked }, stopping) => exit,
         exit = at_once => exit.unwrap_or(Exit::Failed),
     }
 }
 
-/// What is declared, and what asks for it to be loaded again.
+/// What is configured and declared, and what asks for it to be loaded again.
 struct Resources {
+    configuration: Configuration,
     declared: Declared,
     snapshot: Snapshot,
     /// SIGHUP.
     asked: Signal,
+}
+
+/// What `--config` says; `None`: something is wrong with it, and that was said.
+fn configured(arguments: &mut RunArguments) -> Option<Configuration> {
+    match whimbrel_resources::configuration(&arguments.config, &Surroundings::of_process()) {
+        Ok((configuration, warnings)) => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            arguments.enable_metrics &= configuration.metrics_enabled.unwrap_or(true);
+            Some(configuration)
+        }
+        Err(problems) => {
+            refuse(&problems.to_string());
+            None
+        }
+    }
 }
 
 /// Says what is wrong with the resources, all of it.
@@ -121,7 +143,7 @@ async fn host(
     search: Arc<Search>,
     stopping: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let Resources { declared, snapshot, asked } = resources;
+    let Resources { configuration, declared, snapshot, asked } = resources;
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
@@ -130,8 +152,8 @@ async fn host(
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
-    let followers = Followers::new(&snapshot.components, &search, &loader, &stopping);
-    let environment = environment();
+    let followers = Followers::new(&snapshot.components, declared.follows, &search, &loader, &stopping);
+    let environment = environment(&configuration);
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
     let topology = Arc::new(ArcSwap::from_pointee(first(environment, &started, &snapshot)));
@@ -140,7 +162,7 @@ async fn host(
     let health = health(&states);
     let tasks = TaskTracker::new();
     let app = app(arguments, &caller, &tasks);
-    let doors = doors(arguments, &caller, &topology, &health, app.as_ref().and_then(|(app, _)| app.health()));
+    let doors = doors(arguments, configuration, &caller, &topology, &health, app.as_ref());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
     serve_public(arguments, &doors, &served).await?;
@@ -312,10 +334,11 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
 
 fn doors(
     arguments: &RunArguments,
+    configuration: Configuration,
     caller: &Caller,
     topology: &Arc<ArcSwap<Topology>>,
     health: &Arc<Health>,
-    app_health: Option<watch::Receiver<bool>>,
+    app: Option<&(Arc<App>, Handler)>,
 ) -> Arc<Doors> {
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
@@ -326,7 +349,8 @@ fn doors(
     let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
     doors.connections_max = doors.connections_max.min(sockets.max(1));
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
-    doors.app_health = app_health;
+    doors.app_health = app.and_then(|(app, _)| app.health());
+    doors.access = configuration.api;
     Arc::new(doors)
 }
 
@@ -367,9 +391,13 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
-fn environment() -> Environment {
+fn environment(configuration: &Configuration) -> Environment {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
-    Environment { metrics: Metrics::new(&namespace), ..Environment::system() }
+    let metrics = match &*configuration.latency_buckets_ms {
+        [] => Metrics::new(&namespace),
+        buckets => Metrics::with_buckets(&namespace, buckets),
+    };
+    Environment { metrics, ..Environment::system() }
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.

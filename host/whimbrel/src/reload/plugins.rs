@@ -49,6 +49,8 @@ pub(crate) struct Followers {
     search: Arc<Search>,
     loader: Loader,
     looks: watch::Receiver<u64>,
+    /// Whether files are followed at all.
+    follows: bool,
 }
 
 impl Followers {
@@ -56,6 +58,7 @@ impl Followers {
     /// looked at every few seconds.
     pub(crate) fn new(
         components: &[Arc<Component>],
+        follows: bool,
         search: &Arc<Search>,
         loader: &Loader,
         stopping: &CancellationToken,
@@ -65,11 +68,14 @@ impl Followers {
         folders.sort();
         folders.dedup();
         let looks = changes::watch(folders, stopping.clone());
-        Self { search: Arc::clone(search), loader: loader.clone(), looks }
+        Self { search: Arc::clone(search), loader: loader.clone(), looks, follows }
     }
 
     /// Looks after the file of this broker until then.
     pub(crate) fn follow(&self, broker: Replaceable, until: CancellationToken) {
+        if !self.follows {
+            return;
+        }
         let follower = Follower {
             seen: broker.stamp.clone(),
             broker,

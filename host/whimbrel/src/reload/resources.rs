@@ -22,12 +22,17 @@ pub(crate) struct Declared {
     /// `--resources-path`.
     pub(crate) folders: Vec<PathBuf>,
     pub(crate) app_id: String,
+    /// Types of components that are not loaded.
+    pub(crate) denied: Vec<String>,
+    /// Whether changes are looked for. SIGHUP is heeded in any case.
+    pub(crate) follows: bool,
 }
 
 impl Declared {
     /// Reads it: what is sound, and all that is wrong.
     pub(crate) fn read(&self) -> (Snapshot, Problems) {
-        whimbrel_resources::survey(&self.folders, &[&self.app_id], &Surroundings::of_process())
+        let surroundings = Surroundings::of_process().deny(&self.denied);
+        whimbrel_resources::survey(&self.folders, &[&self.app_id], &surroundings)
     }
 }
 
@@ -108,7 +113,7 @@ impl Follower {
                     continue;
                 }
                 Some(()) = asked.recv() => Why::Asked,
-                Ok(()) = looks.changed() => Why::Look,
+                Ok(()) = looks.changed(), if self.declared.follows => Why::Look,
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Why::Due,
             };
             self.look(why).await;

@@ -1,0 +1,180 @@
+//! Dapr's `Configuration` (`--config`): what of it means something to a host of messages (pubsub-behaviour, sections 9, 12.6
+//! and 13). Called by the binary at start.
+//!
+//! Absent on purpose: doing what it says.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::folder;
+use crate::place::Place;
+use crate::problem::{Position, Problem, Problems, Severity};
+use crate::raw;
+use crate::surroundings::Surroundings;
+
+/// Files that may be named.
+const FILES_MAX: usize = 64;
+
+/// What the operator configured; what was not said is as if there were no such file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Configuration {
+    /// `spec.api`: what of the API may be called.
+    pub api: ApiAccess,
+    /// `spec.tracing`.
+    pub tracing: Tracing,
+    /// `spec.metrics.enabled`. None: not said.
+    pub metrics_enabled: Option<bool>,
+    /// `spec.metrics.latencyDistributionBuckets`: upper bounds, milliseconds, ascending. Empty: not said.
+    pub latency_buckets_ms: Vec<f64>,
+    /// `spec.features`, the one named `HotReload`. None: not said.
+    pub hot_reload: Option<bool>,
+    /// `spec.components.deny`: types (`pubsub.kafka`, `pubsub.kafka/v1`) that are not loaded.
+    pub denied_components: Vec<String>,
+}
+
+/// What of the API may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ApiAccess {
+    /// `allowed`; empty: everything.
+    pub allowed: Vec<ApiRule>,
+    /// `denied`, which wins.
+    pub denied: Vec<ApiRule>,
+}
+
+/// Some part of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiRule {
+    /// `publish`, `metadata`, `shutdown`, and those of what this host has not.
+    pub name: String,
+    /// `v1` or `v1alpha1`. None: every version.
+    pub version: Option<String>,
+    /// None: over every protocol.
+    pub protocol: Option<Protocol>,
+}
+
+/// How the API is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Over HTTP.
+    Http,
+    /// Over gRPC.
+    Grpc,
+}
+
+impl ApiAccess {
+    /// Whether a part of the API may be called.
+    #[must_use]
+    pub fn allows(&self, protocol: Protocol, name: &str, version: &str) -> bool {
+        let is = |rule: &ApiRule| {
+            rule.name == name
+                && rule.version.as_deref().is_none_or(|known| known == version)
+                && rule.protocol.is_none_or(|known| known == protocol)
+        };
+        // A list for one protocol says nothing about the other.
+        let mut listed =
+            self.allowed.iter().filter(|rule| rule.protocol.is_none_or(|known| known == protocol)).peekable();
+        !self.denied.iter().any(is) && (listed.peek().is_none() || listed.any(is))
+    }
+}
+
+/// Which requests are traced, and who is told.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tracing {
+    /// `samplingRate`: the part of all, from 0 to 1. None: not said.
+    pub sampling_rate: Option<f64>,
+    /// `stdout`: on the standard output.
+    pub stdout: bool,
+    /// `zipkin.endpointAddress`.
+    pub zipkin: Option<String>,
+    /// `otel`.
+    pub otel: Option<Otel>,
+}
+
+/// A collector that speaks OTLP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otel {
+    /// `endpointAddress`: host and port, or a URL.
+    pub endpoint: String,
+    /// `protocol`: `grpc` where it does not say.
+    pub protocol: Protocol,
+    /// `isSecure`: TLS.
+    pub secure: bool,
+    /// `timeout`, how long one export may take. None: not said.
+    pub timeout: Option<Duration>,
+}
+
+/// Reads the files, in which `$NAME` and `${NAME}` stand for variables of the environment. What a later one says replaces what
+/// an earlier one said.
+///
+/// # Errors
+/// Everything that is wrong, warnings included: a file that cannot be read or is no YAML, a value that does not parse.
+pub fn configuration(
+    files: &[PathBuf],
+    surroundings: &Surroundings,
+) -> Result<(Configuration, Vec<Problem>), Problems> {
+    let (mut configuration, mut problems) = (Configuration::default(), Vec::new());
+    for file in files.iter().take(FILES_MAX) {
+        let text = match folder::regular(file).map(String::from_utf8) {
+            Ok(Ok(text)) => expand(&text, surroundings),
+            Ok(Err(_)) => {
+                problems.push(wrong(file, "not UTF-8 text".to_owned(), ""));
+                continue;
+            }
+            Err(why) => {
+                problems.push(wrong(file, format!("the configuration: {why}"), "--config names a file"));
+                continue;
+            }
+        };
+        let (before, mut malformed) = (problems.len(), Vec::new());
+        for document in folder::parse(file, text.as_bytes(), &mut malformed) {
+            let root = Place::root(file, &document.root);
+            let text = |key: &str| root.text(key, &mut Vec::new()).unwrap_or_default();
+            match (text("apiVersion"), text("kind")) {
+                ("dapr.io/v1alpha1", "Configuration") => {
+                    raw::configuration::read(&root, &mut configuration, &mut problems);
+                }
+                _ => problems.push(root.warning("no Configuration (dapr.io/v1alpha1), ignored".to_owned(), "")),
+            }
+        }
+        problems.extend(malformed.into_iter().map(|problem| Problem { severity: Severity::Error, ..problem }));
+        problems[before..].sort_by_key(|problem| problem.at.line);
+    }
+    if let Some(file) = files.get(FILES_MAX) {
+        problems.push(wrong(file, format!("more than {FILES_MAX} files of configuration"), "join them"));
+    }
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Problems(problems));
+    }
+    Ok((configuration, problems))
+}
+
+fn wrong(file: &Path, what: String, hint: &str) -> Problem {
+    let at = Position { file: file.to_path_buf(), line: 1 };
+    Problem { severity: Severity::Error, at, key: String::new(), what, hint: hint.to_owned() }
+}
+
+/// A text with its variables. One that is not set is empty; a `$` that no name follows stays.
+fn expand(text: &str, surroundings: &Surroundings) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        expanded.push_str(before);
+        let (name, tail) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some(braced) => braced,
+            None => after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())),
+        };
+        if name.is_empty() {
+            expanded.push('$');
+            rest = after;
+        } else {
+            expanded.push_str(surroundings.variable(name).unwrap_or_default());
+            rest = tail;
+        }
+    }
+    expanded.push_str(rest);
+    expanded
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Dapr's `Configuration`: each key into what it means here, and a line for each that means nothing.
+
+use crate::configuration::{ApiRule, Configuration, Otel, Protocol, Tracing};
+use crate::duration::duration_or_millis;
+use crate::place::Place;
+use crate::problem::Problem;
+use crate::yaml::boolean;
+
+/// Upper bounds of latencies that may be asked for.
+const BUCKETS_MAX: usize = 100;
+
+const SPEC_KEYS: [&str; 6] = ["api", "tracing", "metrics", "metric", "features", "components"];
+
+/// What Dapr knows and has no meaning for messages, or none in this version.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "accessControl",
+    "actors",
+    "appHttpPipeline",
+    "entityConfig",
+    "httpPipeline",
+    "logging",
+    "mtls",
+    "nameResolution",
+    "scheduler",
+    "secrets",
+    "wasm",
+    "workflow",
+];
+
+const TRACING_KEYS: [&str; 4] = ["samplingRate", "stdout", "zipkin", "otel"];
+const OTEL_KEYS: [&str; 5] = ["endpointAddress", "protocol", "isSecure", "headers", "timeout"];
+const METRICS_KEYS: [&str; 5] = ["enabled", "latencyDistributionBuckets", "rules", "http", "recordErrorCodes"];
+const RULE_KEYS: [&str; 3] = ["name", "version", "protocol"];
+
+/// Reads one over what was read before.
+pub(crate) fn read(root: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {
+    root.warn_unknown(&super::ROOT_KEYS, problems);
+    let Some(spec) = super::spec(root, problems) else { return };
+    spec.warn_unknown(&[&SPEC_KEYS[..], &WITHOUT_EFFECT].concat(), problems);
+    without_effect(&spec, &WITHOUT_EFFECT, problems);
+    if let Some(api) = spec.section("api", problems) {
+        api.warn_unknown(&["allowed", "denied"], problems);
+        let rules = |key: &str, problems: &mut Vec<Problem>| -> Option<Vec<ApiRule>> {
+            api.get(key)?;
+            Some(api.items(key, problems).iter().filter_map(|item| rule(item, problems)).collect())
+        };
+        replace(&mut configuration.api.allowed, rules("allowed", problems));
+        replace(&mut configuration.api.denied, rules("denied", problems));
+    }
+    if let Some(tracing) = spec.section("tracing", problems) {
+        read_tracing(&tracing, &mut configuration.tracing, problems);
+    }
+    // `metric` is its older name.
+    for metrics in ["metric", "metrics"].iter().filter_map(|key| spec.section(key, &mut *problems)).collect::<Vec<_>>()
+    {
+        read_metrics(&metrics, configuration, problems);
+    }
+    for feature in spec.items("features", problems) {
+        read_feature(&feature, configuration, problems);
+    }
+    if let Some(components) = spec.section("components", problems) {
+        components.warn_unknown(&["deny"], problems);
+        replace(
+            &mut configuration.denied_components,
+            components.get("deny").map(|_| components.texts("deny", problems)),
+        );
+    }
+}
+
+fn replace<T>(old: &mut T, new: Option<T>) {
+    if let Some(new) = new {
+        *old = new;
+    }
+}
+
+fn without_effect(place: &Place<'_>, keys: &[&str], problems: &mut Vec<Problem>) {
+    let given = keys.iter().filter_map(|key| place.get(key));
+    problems.extend(given.map(|key| key.warning("has no effect in this host, ignored".to_owned(), "")));
+}
+
+/// A rule that cannot be read is an error: whoever wanted to keep somebody out must not be left with an open door.
+fn rule(item: &Place<'_>, problems: &mut Vec<Problem>) -> Option<ApiRule> {
+    if !item.is_map(problems) {
+        return None;
+    }
+    item.warn_unknown(&RULE_KEYS, problems);
+    let version = |text: &str| match text {
+        "" => Some(None),
+        "v1" | "v1.0" => Some(Some("v1".to_owned())),
+        "v1alpha1" | "v1.0-alpha1" => Some(Some("v1alpha1".to_owned())),
+        "v1beta1" | "v1.0-beta1" => Some(Some("v1beta1".to_owned())),
+        _ => None,
+    };
+    let name = item.required("name", "for example publish", problems).map(str::to_owned);
+    let version = item.parsed("version", "v1, v1alpha1 or v1beta1", version, problems);
+    let protocol = item.parsed("protocol", "http or grpc", protocol, problems);
+    Some(ApiRule { name: name?, version: version.flatten(), protocol })
+}
+
+fn protocol(text: &str) -> Option<Protocol> {
+    match text.to_ascii_lowercase().as_str() {
+        "http" => Some(Protocol::Http),
+        "grpc" => Some(Protocol::Grpc),
+        _ => None,
+    }
+}
+
+fn read_tracing(place: &Place<'_>, tracing: &mut Tracing, problems: &mut Vec<Problem>) {
+    place.warn_unknown(&TRACING_KEYS, problems);
+    let rate = |text: &str| text.parse::<f64>().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    let rate = place.parsed("samplingRate", "a number from 0 to 1", rate, problems);
+    tracing.sampling_rate = rate.or(tracing.sampling_rate);
+    replace(&mut tracing.stdout, place.parsed("stdout", "true or false", boolean, problems));
+    if let Some(zipkin) = place.section("zipkin", problems) {
+        zipkin.warn_unknown(&["endpointAddress"], problems);
+        tracing.zipkin = zipkin.filled("endpointAddress", problems).map(str::to_owned);
+    }
+    if let Some(otel) = place.section("otel", problems) {
+        tracing.otel = read_otel(&otel, problems);
+    }
+    let exported = tracing.stdout || tracing.zipkin.is_some() || tracing.otel.is_some();
+    if exported {
+        problems.push(place.warning("traces are not exported by this version".to_owned(), ""));
+    }
+}
+
+fn read_otel(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Otel> {
+    place.warn_unknown(&OTEL_KEYS, problems);
+    let timeout = place.parsed("timeout", "a duration such as 10s", duration_or_millis, problems);
+    let protocol = place.parsed("protocol", "http or grpc", protocol, problems).unwrap_or(Protocol::Grpc);
+    let secure = place.parsed("isSecure", "true or false", boolean, problems).unwrap_or(true);
+    let endpoint = place.filled("endpointAddress", problems)?.trim().to_owned();
+    Some(Otel { endpoint, protocol, secure, timeout })
+}
+
+fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {
+    place.warn_unknown(&METRICS_KEYS, problems);
+    without_effect(place, &["rules", "http", "recordErrorCodes"], problems);
+    let enabled = place.parsed("enabled", "true or false", boolean, problems);
+    configuration.metrics_enabled = enabled.or(configuration.metrics_enabled);
+    let Some(list) = place.get("latencyDistributionBuckets") else { return };
+    let texts = place.texts("latencyDistributionBuckets", problems);
+    let bound = |text: &String| text.trim().parse::<f64>().ok().filter(|bound| bound.is_finite() && *bound > 0.0);
+    let bounds: Option<Vec<f64>> = texts.iter().map(bound).collect();
+    match bounds {
+        Some(bounds) if bounds.len() <= BUCKETS_MAX && bounds.windows(2).all(|pair| pair[0] < pair[1]) => {
+            configuration.latency_buckets_ms = bounds;
+        }
+        _ => {
+            let what =
+                format!("must be at most {BUCKETS_MAX} numbers of milliseconds, each larger than the one before");
+            problems.push(list.error(what, "for example [1, 5, 25, 100, 1000]"));
+        }
+    }
+}
+
+fn read_feature(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {
+    if !place.is_map(problems) {
+        return;
+    }
+    place.warn_unknown(&["name", "enabled"], problems);
+    let enabled = place.parsed("enabled", "true or false", boolean, problems).unwrap_or_default();
+    match place.required("name", "for example HotReload", problems) {
+        Some("HotReload") => configuration.hot_reload = Some(enabled),
+        Some(_) => problems.push(place.warning("has no effect in this host, ignored".to_owned(), "")),
+        None => {}
+    }
+}
