@@ -9,7 +9,7 @@ use crate::harness::app::{App, Reply, Seen};
 use crate::harness::host::Host;
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::redis::Redis;
-use crate::harness::{Test, http, resource, run};
+use crate::harness::{Test, http, resource, run, until};
 
 async fn shop(test: &Test, policies: &str, inbound: &str) -> Result<(App, Host)> {
     let app = App::start().await?;
@@ -160,7 +160,9 @@ fn an_open_circuit_breaker_spares_the_app_and_dead_letters_nothing() -> Result<(
         let (app, host) = shop(test, policies, "{retry: again, circuitBreaker: fuse}").await?;
         app.plan("/in", [Reply::status(500), Reply::status(500), Reply::ok()]);
         http::publish_ok(host.http()?, "bus/t", "1").await?;
-        app.wait_for(2, "/in").await?;
+        // The app has answered twice, and the host has heard it: the breaker is open.
+        let heard = async || (host.log().ok()?.matches("an attempt failed").count() == 2).then_some(());
+        until("the host to hear of the second failure", heard).await?;
         http::publish_ok(host.http()?, "bus/t", "2").await?;
         http::publish_ok(host.http()?, "bus/t", "3").await?;
         let seen = app.wait_for(5, "/in").await?;
