@@ -203,7 +203,8 @@ impl Context {
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
-        let budget = policy::budget(topology.policies.inbound(&self.pubsub)).filter(|_| self.counts_redeliveries);
+        let budgeted = self.counts_redeliveries.then(|| topology.policies.inbound(&self.pubsub));
+        let budget = budgeted.and_then(policy::budget);
         Course { delivery, metadata, number, attempt, event: None, budget, rules, under_way }
     }
 
@@ -281,8 +282,7 @@ impl Context {
     /// # Errors
     /// It goes nowhere; what becomes of it.
     fn examine(&self, topology: &Topology, course: &mut Course<'_>) -> Result<(Arc<Event>, Arc<str>), Disposition> {
-        let rules = Arc::clone(&course.rules);
-        let Subscription { declared, caller, .. } = &*rules.subscription;
+        let Subscription { declared, caller, .. } = &*course.rules.subscription;
         // Gone with a reload: whoever is to decide, it is not this snapshot.
         let broker = topology.broker(&declared.pubsub, caller).ok_or(Disposition::Hold)?;
         let message = &course.delivery.message;
@@ -300,7 +300,7 @@ impl Context {
         if event.expiration().is_some() && envelope::expired(&event, environment.clock.now()) {
             return Err(self.give_up(Reason::Expired, course));
         }
-        match rules.routes.select(&event) {
+        match course.rules.routes.select(&event) {
             Ok(Some(path)) => Ok((event, path)),
             Ok(None) => Err(self.give_up(Reason::Unrouted, course)),
             Err(what) => Err(self.give_up(Reason::Unruled(what), course)),
