@@ -41,6 +41,8 @@ pub struct Doors {
     pub connections_max: usize,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
+    /// Dapr's names of features that are on, for the metadata API.
+    pub enabled_features: Vec<&'static str>,
     /// What is ready.
     pub health: Arc<Health>,
     /// How the app is reached, for the metadata API. `None`: no app port was given.
@@ -72,6 +74,7 @@ impl Doors {
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             origins: None,
+            enabled_features: Vec::new(),
             health,
             app: None,
             app_health: None,

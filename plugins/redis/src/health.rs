@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use whimbrel_sdk::{Status, StatusSink, log};
+use whimbrel_sdk::{Lag, Status, StatusSink, log};
 
 /// What the connections of one component have in common.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ impl Health {
     pub(crate) fn data_loss(&self, what: String) {
         log::warn(&what);
         self.status.tell(Status::DataLoss(what));
+    }
+
+    /// How far a group is behind; nothing about the connection.
+    pub(crate) fn lag(&self, lag: Lag) {
+        self.status.tell(Status::Lag(lag));
     }
 
     fn ready(&self) {

@@ -4,7 +4,7 @@
 //! publish    publish ──► pipe (one pipelined connection) ──► Redis
 //! deliver    fetch (a blocking connection for each group) ──► subscription ──► host
 //! again      pending (own entries of an earlier life, those of the dead) and retries, over the pipe
-//! upkeep     leases, consumers
+//! upkeep     leases, consumers, lag
 //! ```
 //!
 //! `protocol`, `commands`, `entries`, `failure`, `config` and `ledger` know no connection. Absent on purpose: Redis
@@ -20,6 +20,7 @@ mod fetch;
 pub mod fuzz;
 mod health;
 mod hub;
+mod lag;
 mod leases;
 mod ledger;
 mod pending;
@@ -107,6 +108,7 @@ impl Adapter for Redis {
         });
         task::spawn(retries::run(Rc::clone(&hub)));
         task::spawn(consumers::keep_swept(weak.clone()));
+        task::spawn(lag::run(weak.clone()));
         if let Some(lease) = settings.lease {
             task::spawn(leases::keep(weak, lease));
         }
