@@ -11,6 +11,7 @@ mod api;
 mod cli;
 mod conformance;
 mod delivery;
+mod fuzz;
 mod reload;
 mod sdk;
 mod security;

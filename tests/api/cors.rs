@@ -50,7 +50,9 @@ fn the_origins_that_are_named_and_no_other() -> Result<()> {
     with(&format!("{A}, {B}"), async |host| {
         check(host, A, Some(A)).await?;
         check(host, B, Some(B)).await?;
-        for other in ["http://a.example", "https://a.example:443", "https://a.example.evil", "https://b.example", "null"] {
+        for other in
+            ["http://a.example", "https://a.example:443", "https://a.example.evil", "https://b.example", "null"]
+        {
             check(host, other, None).await?;
         }
         Ok(())

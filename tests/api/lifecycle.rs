@@ -55,9 +55,11 @@ fn health_before_and_after_the_app_is_there() -> Result<()> {
         ensure!(answer.status == 500 && body["errorCode"] == "ERR_HEALTH_NOT_READY", "{}", answer.text());
         let message = body["message"].as_str().unwrap_or_default();
         ensure!(message.starts_with("dapr is not ready: [") && message.ends_with(']'), "{message}");
-        http::publish_ok(at, "bus/t", "{}").await?;
+        // The queue keeps what nobody has ever subscribed to for nobody.
+        http::publish_ok(at, "bus/t", "early").await?;
         app.start_again().await?;
         host.ready().await?;
+        http::publish_ok(at, "bus/t", "{}").await?;
         app.wait_for(1, "/in").await?;
         for (path, status) in [("/v1.0/healthz?appid=me", 204), ("/v1.0/healthz?appid=you", 500)] {
             let answer = http::get(at, path).await?;
@@ -214,7 +216,8 @@ fn blocking_ends() -> Result<()> {
             let mut host = plan(test)?.flag("--dapr-block-shutdown-duration", duration).start().await?;
             let ended = host.stop().await?;
             ends_gracefully(&ended)?;
-            let (begun, over) = (format!("Blocking graceful shutdown for {duration} or"), "Block shutdown period expired");
+            let (begun, over) =
+                (format!("Blocking graceful shutdown for {duration} or"), "Block shutdown period expired");
             ensure!(ended.log.contains(&begun) && ended.log.contains(over), "{ended:?}");
         }
         Ok(())

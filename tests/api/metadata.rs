@@ -82,9 +82,7 @@ fn subscriptions() -> Result<()> {
         }
         let host = plan.app(&app).start().await?;
         let told = metadata(&host).await?;
-        let declared = |pubsub: &str, topic: &str| {
-            json!({"pubsubname": pubsub, "topic": topic, "rules": [{"path": "/in"}], "deadLetterTopic": "", "type": "DECLARATIVE"})
-        };
+        let declared = |pubsub: &str, topic: &str| json!({"pubsubname": pubsub, "topic": topic, "rules": [{"path": "/in"}], "deadLetterTopic": "", "type": "DECLARATIVE"});
         let own = json!({
             "pubsubname": "bus", "topic": "own", "metadata": {"rawPayload": "true"}, "deadLetterTopic": "dead",
             "rules": [{"match": "event.type == \"a\"", "path": "/a"}, {"path": "/b"}], "type": "PROGRAMMATIC",

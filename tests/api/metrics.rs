@@ -17,9 +17,9 @@ const LAG_WAIT: Duration = Duration::from_secs(60);
 
 /// Upper bounds of Dapr's buckets, milliseconds, and ours before them.
 const BUCKETS: [&str; 37] = [
-    "0.1", "0.25", "0.5", "1", "2", "3", "4", "5", "6", "8", "10", "13", "16", "20", "25", "30", "40", "50", "65", "80",
-    "100", "130", "160", "200", "250", "300", "400", "500", "650", "800", "1000", "2000", "5000", "10000", "20000", "50000",
-    "100000",
+    "0.1", "0.25", "0.5", "1", "2", "3", "4", "5", "6", "8", "10", "13", "16", "20", "25", "30", "40", "50", "65",
+    "80", "100", "130", "160", "200", "250", "300", "400", "500", "650", "800", "1000", "2000", "5000", "10000",
+    "20000", "50000", "100000",
 ];
 
 /// All that a host has counted so far.
@@ -71,12 +71,13 @@ fn publishes() -> Result<()> {
             format!(r#"{{app_id="me",component="bus",namespace="prod",success="{success}",topic="{topic}"}}"#)
         };
         let (good, bad) = (labels("true", "t"), labels("false", "other"));
+        let entry = |id: &str, event: &str| json!({"entryId": id, "event": event, "contentType": "text/plain"});
         let name = "dapr_component_pubsub_egress";
         for round in [1.0, 2.0] {
             http::publish_ok(at, "bus/t", "{}").await?;
             ensure!(http::publish(at, "bus/other", "{}").await?.status == 403);
             ensure!(http::publish(at, "nobody/t", "{}").await?.status == 404, "of no component: not counted");
-            let entries = json!([{"entryId": "1", "event": "a"}, {"entryId": "2", "event": "b"}]).to_string();
+            let entries = json!([entry("1", "a"), entry("2", "b")]).to_string();
             let headers = [("content-type", "application/json")];
             for path in ["/v1.0-alpha1/publish/bulk/bus/t", "/v1.0/publish/bulk/bus/t"] {
                 ensure!(http::send(at, "POST", path, &headers, entries.as_bytes()).await?.status == 204, "{path}");
@@ -114,7 +115,9 @@ fn publishes() -> Result<()> {
 #[test]
 fn the_labels_of_what_is_delivered() -> Result<()> {
     let labels = |process: &str, status: &str| {
-        format!(r#"{{app_id="me",component="bus",namespace="",process_status="{process}",status="{status}",topic="t"}}"#)
+        format!(
+            r#"{{app_id="me",component="bus",namespace="",process_status="{process}",status="{status}",topic="t"}}"#
+        )
     };
     let (success, retry, drop, dead) =
         (labels("success", "success"), labels("retry", "retry"), labels("drop", "success"), labels("drop", "drop"));
@@ -137,7 +140,12 @@ fn the_labels_of_what_is_delivered() -> Result<()> {
             http::publish_ok(host.http()?, "bus/t", &number.to_string()).await?;
             app.wait_for(seen, "/in").await?;
         }
-        http::publish_ok(host.http()?, "bus/t?metadata.ttlInSeconds=0", "5").await?;
+        // The broker knows nothing of this one's age.
+        let late =
+            r#"{"id": "5", "source": "a", "type": "b", "specversion": "1.0", "expiration": "2020-01-01T00:00:00Z"}"#;
+        let headers = [("content-type", "application/cloudevents+json")];
+        let answer = http::send(host.http()?, "POST", "/v1.0/publish/bus/t", &headers, late.as_bytes()).await?;
+        ensure!(answer.status == 204, "{}", answer.text());
         app.wait_for(3, "/dead").await?;
         let metric = |name: &str, labels: &str| format!("{name}{labels}");
         let expected = [
@@ -178,8 +186,7 @@ fn why_messages_are_dropped_and_given_back() -> Result<()> {
     run(async |test| {
         let unrouted = "apiVersion: dapr.io/v2alpha1\nkind: Subscription\nmetadata: {name: u}\nspec:\n  pubsubname: bus\n  topic: u\n  \
                         routes:\n    rules:\n    - match: event.type == \"nothing\"\n      path: /in\n";
-        let resources =
-            [resource::queue("bus"), resource::subscription("bus", "t", "/in", None), unrouted.to_owned()];
+        let resources = [resource::queue("bus"), resource::subscription("bus", "t", "/in", None), unrouted.to_owned()];
         let (app, plan) = app_and(test, &resources).await?;
         app.plan("/in", [Reply::word("DROP"), Reply::status(500), Reply::ok()]);
         let host = plan.app(&app).start().await?;
@@ -195,6 +202,52 @@ fn why_messages_are_dropped_and_given_back() -> Result<()> {
         let counted = format!(r#"{ingress}process_status="drop",status="success",topic="u"}}"#);
         let back = r#"whimbrel_given_back_total{app_id="me",component="bus",reason="exhausted",topic="t"}"#;
         count(&host, &[(&unwanted, 1.0), (&unrouted, 1.0), (&counted, 1.0), (back, 1.0)]).await
+    })
+}
+
+/// Ours: what a circuit breaker keeps from the app is given back, and that is why.
+#[test]
+fn what_a_breaker_keeps_away() -> Result<()> {
+    run(async |test| {
+        let breaker = "{circuitBreakers: {one: {maxRequests: 1, timeout: 10m, trip: consecutiveFailures > 0}}}";
+        let resources = [
+            resource::queue("bus"),
+            resource::subscription("bus", "t", "/in", None),
+            resource::inbound("bus", breaker, "{circuitBreaker: one}"),
+        ];
+        let (app, plan) = app_and(test, &resources).await?;
+        app.plan("/in", [Reply::status(500)]);
+        let host = plan.app(&app).start().await?;
+        http::publish_ok(host.http()?, "bus/t", "{}").await?;
+        let given_back = r#"whimbrel_given_back_total{app_id="me",component="bus",reason="breaker_open",topic="t"}"#;
+        let is_counted = async || (value(&page(&host).await.ok()?, given_back)? >= 1.0).then_some(());
+        until("the breaker to keep it from the app", is_counted).await?;
+        let attempts = r#"whimbrel_delivery_attempts_total{app_id="me",component="bus",topic="t"}"#;
+        count(&host, &[(attempts, 1.0)]).await
+    })
+}
+
+/// Section 13.2: error codes, only where the configuration wants them.
+#[test]
+fn error_codes() -> Result<()> {
+    run(async |test| {
+        for (spec, is_counted) in [("{metrics: {recordErrorCodes: true}}", true), ("{}", false)] {
+            let host = super::configuration::plan(test, spec)?.start().await?;
+            for _ in 0..2 {
+                ensure!(http::publish(host.http()?, "nobody/t", "{}").await?.status == 404);
+            }
+            ensure!(http::get(host.http()?, "/nothing/of/ours").await?.status == 404);
+            http::publish_ok(host.http()?, "bus/t", "{}").await?;
+            let page = page(&host).await?;
+            let counted = |category: &str, code: &str| {
+                let labels = format!(r#"app_id="me",category="{category}",error_code="{code}""#);
+                value(&page, &format!("dapr_error_code_total{{{labels}}}"))
+            };
+            let counts =
+                (counted("pubsub", "ERR_PUBSUB_NOT_FOUND"), counted("service-invocation", "ERR_DIRECT_INVOKE"));
+            ensure!(counts == if is_counted { (Some(2.0), Some(1.0)) } else { (None, None) }, "{page}");
+        }
+        Ok(())
     })
 }
 
@@ -218,8 +271,7 @@ fn batches() -> Result<()> {
         };
         let name = "dapr_component_pubsub_ingress_bulk";
         let requests = (format!("{name}_count{}", labels("")), format!("{name}_latencies_count{}", labels("")));
-        let events =
-            ["success", "drop"].map(|process| format!("{name}_event_count{}", labels(process)));
+        let events = ["success", "drop"].map(|process| format!("{name}_event_count{}", labels(process)));
         let expected = [(&*requests.0, 1.0), (&*requests.1, 1.0), (&*events[0], 2.0), (&*events[1], 1.0)];
         count(&host, &expected).await
     })
@@ -346,7 +398,8 @@ fn the_port_of_the_metrics_has_nothing_else() -> Result<()> {
         let host = plan.start().await?;
         page(&host).await?;
         let at = listens(&host, "metrics")?;
-        for (method, path) in [("GET", "/"), ("POST", "/metrics"), ("GET", "/v1.0/metadata"), ("GET", "/v1.0/healthz")] {
+        for (method, path) in [("GET", "/"), ("POST", "/metrics"), ("GET", "/v1.0/metadata"), ("GET", "/v1.0/healthz")]
+        {
             let answer = http::send(at, method, path, &[], b"").await?;
             ensure!(answer.status == 404, "{method} {path}: {}", answer.status);
         }

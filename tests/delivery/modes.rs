@@ -93,3 +93,36 @@ fn in_a_queue_a_message_that_waits_for_its_next_attempt_lets_others_pass() -> Re
         Ok(())
     })
 }
+
+#[test]
+fn queues_that_are_full_together_take_no_more_and_lose_nothing() -> Result<()> {
+    run(async |test| {
+        let mut app = App::start().await?;
+        let mut plan = test.host("me")?.resource(resource::queue("bus"))?;
+        for topic in ["a", "b", "c", "d", "e"] {
+            plan = plan.resource(resource::subscription("bus", topic, "/in", None))?;
+        }
+        let host = plan.app(&app).start().await?;
+        app.crash().await;
+        let megabyte = "x".repeat(1 << 20);
+        let mut stored = 0;
+        let refused = loop {
+            // Each queue has room for one more when they are full together.
+            let topic = ["a", "b", "c", "d", "e"][stored % 5];
+            let body = format!(r#"{{"n":{stored},"more":"{megabyte}"}}"#);
+            let answer = http::publish(host.http()?, &format!("bus/{topic}"), &body).await?;
+            if answer.status != 204 {
+                break answer;
+            }
+            stored += 1;
+        };
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!((100..128).contains(&stored), "{stored}");
+        app.start_again().await?;
+        app.wait_for(stored, "/in").await?;
+        let numbers = app.take_seen().into_iter().map(|seen| Ok(seen.data()?["n"].as_u64().context("n")?));
+        let numbers = numbers.collect::<Result<std::collections::BTreeSet<_>>>()?;
+        assert_eq!(numbers.len(), stored, "all of them");
+        http::publish_ok(host.http()?, "bus/a", &megabyte).await
+    })
+}

@@ -1,4 +1,4 @@
-//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. The tests drive them with seeds; a
+//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. `tests/fuzz` drives them with seeds; a
 //! coverage-guided fuzzer calls them as they are: `fuzz_target!(|bytes: &[u8]| whimbrel_pubsub::fuzz::event(bytes))`.
 
 use std::sync::Arc;
@@ -96,6 +96,3 @@ fn look_at(event: &Event) {
     assert!(event.trace().parent.is_none_or(|parent| parent.len() >= 55), "a trace is one, or none");
     assert!(event.facts(|_| true).len() >= event.facts(|name| name == "id").len());
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,8 @@ pub struct MetricsOptions {
     pub latency_buckets_ms: Vec<f64>,
     /// What becomes of the values of labels; of two for one label the last.
     pub rules: Vec<MetricsRule>,
+    /// Whether the error codes of the API are counted.
+    pub error_codes: bool,
 }
 
 /// All that is counted in this process, or in one test.
@@ -50,6 +52,7 @@ struct Inner {
     namespace: String,
     /// None: they could not be made, and nothing is counted.
     families: Option<Families>,
+    error_codes: bool,
     /// By app, component and topic. Replaced when a topic is published to for the first time.
     egress: ArcSwap<HashMap<String, HashMap<String, Topics>>>,
 }
@@ -68,7 +71,13 @@ impl Metrics {
         // Constant names and labels, which a test makes all of: this does not fail.
         let failed = |error: &prometheus::Error| tracing::error!(%error, "bug: nothing is counted");
         let families = Families::new(&registry, options).inspect_err(failed).ok();
-        Self(Arc::new(Inner { registry, namespace: namespace.to_owned(), families, egress: ArcSwap::default() }))
+        Self(Arc::new(Inner {
+            registry,
+            namespace: namespace.to_owned(),
+            families,
+            error_codes: options.error_codes,
+            egress: ArcSwap::default(),
+        }))
     }
 
     /// All of it, in Prometheus' text format (version 0.0.4).
@@ -82,6 +91,13 @@ impl Metrics {
     #[must_use]
     pub fn ingress(&self, app_id: &str, component: &str, topic: &str) -> Arc<Ingress> {
         Arc::new(Ingress::new(self.clone(), app_id, component, topic))
+    }
+
+    /// A request of an app was answered with this error code, if that is to be counted.
+    pub fn error_code(&self, app_id: &str, category: &str, code: &str) {
+        if let Some(families) = self.0.families.as_ref().filter(|_| self.0.error_codes) {
+            families.error_codes.with(&[app_id, category, code]).inc();
+        }
     }
 
     /// What a plugin takes up, counted under the name of its resource.

@@ -1,4 +1,4 @@
-//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. The tests drive them with seeds; a
+//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. `tests/fuzz` drives them with seeds; a
 //! coverage-guided fuzzer calls them as they are: `fuzz_target!(|bytes: &[u8]| whimbrel_resources::fuzz::rule(bytes))`.
 
 use std::borrow::Cow;
@@ -67,6 +67,3 @@ pub fn rule(bytes: &[u8]) {
     let again = Rule::new(rule.expression(), rule.path());
     assert_eq!(again, Ok(rule), "a rule's own text is that rule");
 }
-
-#[cfg(test)]
-mod tests;

@@ -315,7 +315,8 @@ impl RunArguments {
             ("--dapr-public-port", self.dapr_public_port),
             ("--metrics-port", self.metrics_port),
         ];
-        let is_apps = |(_, port): &&(&str, Option<u16>)| port.is_some_and(|port| port != 0 && Some(port) == self.app_port);
+        let is_apps =
+            |(_, port): &&(&str, Option<u16>)| port.is_some_and(|port| port != 0 && Some(port) == self.app_port);
         ports.iter().find(is_apps).map(|(flag, _)| *flag)
     }
 

@@ -158,7 +158,8 @@ async fn host(
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
-    let followers = Followers::new(&snapshot.components, declared.follows, &search, &loader, declared.look_every, &stopping);
+    let followers =
+        Followers::new(&snapshot.components, declared.follows, &search, &loader, declared.look_every, &stopping);
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
     let topology = Arc::new(ArcSwap::from_pointee(first(environment, &started, &snapshot)));
@@ -402,6 +403,7 @@ fn environment(configuration: &Configuration) -> Environment {
     let options = MetricsOptions {
         latency_buckets_ms: configuration.latency_buckets_ms.clone(),
         rules: configuration.metrics_rules.clone(),
+        error_codes: configuration.record_error_codes,
     };
     Environment { metrics: Metrics::with_options(&namespace, &options), ..Environment::system() }
 }

@@ -11,10 +11,10 @@ use whimbrel_sdk::Failure;
 use crate::api::{self, ApiError, Reply};
 use crate::config::Settings;
 use crate::failure::{Lost, denied};
-use crate::health::Health;
 use crate::protocol::status;
 use crate::subscription::Sub;
 use crate::wire::{Watcher, Wire};
+use whimbrel_sdk::health::Health;
 
 /// Bytes that the broker may send ahead for all subscriptions together, about.
 const AHEAD_BYTES: usize = 48 << 20;

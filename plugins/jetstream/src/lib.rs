@@ -17,7 +17,6 @@ mod connection;
 mod consumers;
 mod failure;
 mod fetch;
-mod health;
 mod hub;
 mod leases;
 mod ledger;
@@ -40,11 +39,11 @@ use whimbrel_sdk::{
 
 use crate::config::{Settings, Start};
 use crate::consumers::Wish;
-use crate::health::Health;
 use crate::hub::{Hub, Watch};
 use crate::ledger::HELD_MAX;
 use crate::subscription::Sub;
 use crate::wire::Wire;
+use whimbrel_sdk::health::Health;
 
 pub use crate::subscription::JetStreamSubscription;
 
@@ -80,7 +79,7 @@ impl Adapter for JetStream {
 
     async fn open(config: Config, status: StatusSink) -> Result<Self, Failure> {
         let settings = Rc::new(Settings::of(&config)?);
-        let health = Health::new(status);
+        let health = Health::new("NATS", status);
         let standing = health.standing();
         standing.is_down("");
         let wire = Wire::new(Rc::clone(&settings));

@@ -7,7 +7,6 @@ use std::time::Duration;
 use whimbrel_sdk::{Failure, Message, task};
 
 use crate::config::Settings;
-use crate::health::Health;
 use crate::later::Later;
 use crate::ledger::Held;
 use crate::publish::Publisher;
@@ -15,6 +14,7 @@ use crate::retries::Retries;
 use crate::subscription::{Sub, size};
 use crate::topology::Plan;
 use crate::wire::Wire;
+use whimbrel_sdk::health::Health;
 
 /// How long a request that is not a publish waits for a connection.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

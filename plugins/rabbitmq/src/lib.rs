@@ -20,7 +20,6 @@ mod connection;
 mod consume;
 mod failure;
 mod gate;
-mod health;
 mod hub;
 mod later;
 mod ledger;
@@ -49,12 +48,12 @@ use whimbrel_sdk::{
 use crate::config::{QueueType, Settings};
 use crate::connection::{Link, dial};
 use crate::failure::text;
-use crate::health::{Health, Standing};
 use crate::hub::{CLOSE_WAIT, Hub, PATIENCE};
 use crate::ledger::HELD_MAX;
 use crate::protocol::{MESSAGE_MAX_BYTES, Request};
 use crate::publish::Publisher;
 use crate::topology::Plan;
+use whimbrel_sdk::health::{Health, Standing};
 
 pub use crate::subscription::RabbitmqSubscription;
 
@@ -91,7 +90,7 @@ impl Adapter for Rabbitmq {
     async fn open(config: Config, status: StatusSink) -> Result<Self, Failure> {
         let settings = Rc::new(Settings::of(&config)?);
         settings.warnings(&config).into_iter().for_each(log::warn);
-        let health = Health::new(status);
+        let health = Health::new("RabbitMQ", status);
         let standing = health.standing();
         standing.is_down("");
         let name = settings.client_name.clone().unwrap_or_else(|| format!("whimbrel-{}", config.instance));

@@ -23,12 +23,12 @@ use crate::call::Call;
 use crate::channel::Channel;
 use crate::config::Settings;
 use crate::failure::Lost;
-use crate::health::Health;
 use crate::live::Live;
 use crate::message::{Outgoing, outgoing, own_id};
 use crate::protocol::{FRAME_MIN_BYTES, MESSAGE_MAX_BYTES, Publish, Request, publish};
 use crate::topics::{Topic, Topics};
 use crate::wire::Wire;
+use whimbrel_sdk::health::Health;
 use whimbrel_sdk::signal::Signal;
 
 /// How long a write may go on once it was answered.

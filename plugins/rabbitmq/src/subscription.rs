@@ -20,9 +20,10 @@ use crate::later::Earlier;
 use crate::ledger::{Held, Ledger, State};
 use crate::message::{Incoming, incoming};
 use crate::protocol::{Content, Request};
-use crate::retries;
+
 use crate::topology::Plan;
 use crate::wire::Wire;
+use whimbrel_sdk::delayed::after;
 use whimbrel_sdk::signal::Signal;
 
 /// RabbitMQ closes the channel of whoever keeps a message longer than its `consumer_timeout` (30 minutes, unless
@@ -361,7 +362,7 @@ impl RabbitmqSubscription {
         held.state = State::Waiting;
         let until = held.since + HOLD_MAX;
         drop(ledger);
-        self.hub.retries.add(&self.sub, token, retries::after(wait), until);
+        self.hub.retries.add(&self.sub, token, after(wait), until);
     }
 
     /// Writes acknowledgements, and all that was told. False: the channel was lost.

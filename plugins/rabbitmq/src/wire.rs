@@ -13,8 +13,8 @@ use crate::config::Settings;
 use crate::connection::{Link, dial};
 use crate::failure::text;
 use crate::gate::Gate;
-use crate::health::Standing;
 use crate::live::Live;
+use whimbrel_sdk::health::Standing;
 
 /// Those who wait for a connection, at most.
 const WAITERS_MAX: usize = 4096;

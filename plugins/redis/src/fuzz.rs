@@ -1,4 +1,4 @@
-//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. The tests drive them with seeds; a
+//! Targets for fuzzers: each takes any bytes, and panics only where a promise is broken. `tests/fuzz` drives them with seeds; a
 //! coverage-guided fuzzer calls them as they are: `fuzz_target!(|bytes: &[u8]| whimbrel_redis::fuzz::codec(bytes))`.
 
 use std::fmt::Write as _;
@@ -72,6 +72,3 @@ fn look_at(reply: Reply<'_>) {
     drop(consumers(reply));
     drop(unacked(reply));
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,10 +8,10 @@ use whimbrel_sdk::{Failure, task};
 
 use crate::config::Settings;
 use crate::fetch::Reader;
-use crate::health::Health;
 use crate::pipe::Pipe;
 use crate::retries::Retries;
 use crate::subscription::Sub;
+use whimbrel_sdk::health::Health;
 
 /// How long a request that is not a publish waits for a connection.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use whimbrel_sdk::{Lag, timer};
+use whimbrel_sdk::{Lag, Status, timer};
 
 use crate::commands;
 use crate::entries;
@@ -41,7 +41,7 @@ pub(crate) async fn run(hub: Weak<Hub>) {
             if let Some(messages) = messages
                 && told.insert((topic.clone(), group.clone()), messages) != Some(messages)
             {
-                hub.health.lag(Lag { topic, group, messages });
+                hub.health.tell(Status::Lag(Lag { topic, group, messages }));
             }
         }
     }

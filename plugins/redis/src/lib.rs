@@ -18,7 +18,6 @@ mod entries;
 mod failure;
 mod fetch;
 pub mod fuzz;
-mod health;
 mod hub;
 mod lag;
 mod leases;
@@ -44,11 +43,11 @@ use whimbrel_sdk::{
 use crate::commands::Start;
 use crate::config::Settings;
 use crate::connection::{Link, dial};
-use crate::health::{Health, Standing};
 use crate::hub::{Hub, PATIENCE};
 use crate::ledger::HELD_MAX;
 use crate::pipe::{Pipe, text};
 use crate::subscription::Sub;
+use whimbrel_sdk::health::{Health, Standing};
 
 pub use crate::subscription::RedisSubscription;
 
@@ -89,7 +88,7 @@ impl Adapter for Redis {
 
     async fn open(config: Config, status: StatusSink) -> Result<Self, Failure> {
         let settings = Rc::new(Settings::of(&config)?);
-        let health = Health::new(status);
+        let health = Health::new("Redis", status);
         let standing = health.standing();
         standing.is_down("");
         let name = format!("whimbrel-{}", config.instance);

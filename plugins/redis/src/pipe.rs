@@ -22,8 +22,8 @@ use whimbrel_sdk::{Failure, timer};
 use crate::config::Settings;
 use crate::connection::{Link, Progress, Why, dial, next};
 use crate::failure::Lost;
-use crate::health::Standing;
 use crate::protocol::{Decoder, Reply, command};
+use whimbrel_sdk::health::Standing;
 use whimbrel_sdk::signal::Signal;
 
 /// Requests that wait to be written or answered, at most.

@@ -9,8 +9,10 @@
 pub mod adapter;
 pub mod backoff;
 pub mod bindings;
+pub mod delayed;
 pub mod feed;
 pub mod handler;
+pub mod health;
 pub mod log;
 pub mod net;
 pub mod properties;

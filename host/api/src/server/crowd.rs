@@ -1,6 +1,7 @@
 //! Who is connected, and who has to go when the house is full: of those without a request in progress, the one that has
 //! been silent longest. Without that, whoever opens enough connections and says nothing keeps everybody else out.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -16,6 +17,9 @@ pub(super) const IDLE_WAIT: Duration = Duration::from_secs(120);
 
 /// How long between two looks for somebody silent while everybody has a request in progress.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How many that never made a request have to go at the same time when the house is full.
+const STRANGERS_AT_ONCE: usize = 32;
 
 /// All connections of a server. The bound is that of `room`.
 pub(super) struct Crowd {
@@ -51,7 +55,7 @@ impl Crowd {
     /// `None` only if the semaphore were closed, which it never is.
     async fn wait_for_room(&self) -> Option<OwnedSemaphorePermit> {
         loop {
-            self.send_one_away();
+            self.make_room();
             let room = Arc::clone(&self.room).acquire_owned();
             if let Ok(permit) = timeout(LOOK_AGAIN_AFTER, room).await {
                 return permit.ok();
@@ -59,17 +63,27 @@ impl Crowd {
         }
     }
 
-    /// Asks one without a request in progress to go: one that never made any before those that did, and of them the
-    /// one that has been silent longest.
-    fn send_one_away(&self) {
+    /// Asks one without a request in progress to go, the one that has been silent longest; but if there are any that
+    /// never made a request, several of them: under a flood not every admission looks at everybody.
+    fn make_room(&self) {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.come.load(Ordering::Relaxed);
-        let silent: Vec<_> = there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy()).collect();
-        if silent.iter().any(|one| one.leaves.load(Ordering::Relaxed)) {
+        let silent = || there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy());
+        let silence = |one: &Arc<Pulse>| now.wrapping_sub(one.spoke.load(Ordering::Relaxed));
+        if silent().any(|one| one.leaves.load(Ordering::Relaxed)) {
             return;
         }
-        let silence = |one: &Arc<Pulse>| (!one.known(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
-        if let Some(one) = silent.into_iter().max_by_key(silence) {
+        let mut strangers: Vec<_> = silent().filter(|one| !one.known()).collect();
+        // The later half may only not have come to speak yet.
+        let go = strangers.len().div_ceil(2).min(STRANGERS_AT_ONCE);
+        if go < strangers.len() {
+            strangers.select_nth_unstable_by_key(go, |one| Reverse(silence(one)));
+            strangers.truncate(go);
+        }
+        if strangers.is_empty() {
+            strangers.extend(silent().max_by_key(silence));
+        }
+        for one in strangers {
             one.leaves.store(true, Ordering::Relaxed);
             one.leave.notify_one();
         }

@@ -21,6 +21,7 @@ const INGRESS_BULK_LABELS: [&str; 5] = ["app_id", "component", "namespace", "pro
 const OWN_LABELS: [&str; 3] = ["app_id", "component", "topic"];
 const REASON_LABELS: [&str; 4] = ["app_id", "component", "topic", "reason"];
 const PLUGIN_LABELS: [&str; 2] = ["component", "kind"];
+const ERROR_LABELS: [&str; 3] = ["app_id", "category", "error_code"];
 const LAG_LABELS: [&str; 3] = ["component", "group", "topic"];
 
 /// The metrics without their labels.
@@ -41,6 +42,7 @@ pub(super) struct Families {
     pub(super) dropped: Family<IntCounterVec>,
     pub(super) dead_letters: Family<IntCounterVec>,
     pub(super) given_back: Family<IntCounterVec>,
+    pub(super) error_codes: Family<IntCounterVec>,
     pub(super) plugin_cpu: Family<CounterVec>,
     pub(super) plugin_memory: Family<IntGaugeVec>,
     pub(super) lag: Family<IntGaugeVec>,
@@ -113,6 +115,11 @@ impl Families {
                 "Messages given back to the broker for another delivery, and why.",
                 &REASON_LABELS,
             )?,
+            error_codes: registered.counter(
+                "dapr_error_code_total",
+                "Requests answered with an error, by its code.",
+                &ERROR_LABELS,
+            )?,
             plugin_cpu: registered.seconds(
                 "whimbrel_plugin_cpu_seconds_total",
                 "Time that a plugin has kept a thread busy, what the host does for it in its worker included, seconds.",
@@ -184,7 +191,11 @@ pub(super) struct Family<V> {
 impl<B: MetricVecBuilder> Family<MetricVec<B>> {
     /// The one with these values, or what becomes of them.
     pub(super) fn with(&self, values: &[&str]) -> B::M {
-        if self.rules.is_empty() { self.vec.with_label_values(values) } else { self.vec.with_label_values(&self.ruled(values)) }
+        if self.rules.is_empty() {
+            self.vec.with_label_values(values)
+        } else {
+            self.vec.with_label_values(&self.ruled(values))
+        }
     }
 
     /// Takes the one with these values away.

@@ -212,8 +212,7 @@ impl Ingress {
             Status::Drop | Status::Dead => drop,
         };
         let [process_status, _] = status.labels();
-        let made =
-            || Some(self.labels.families()?.ingress_bulk_events.with(&self.bulk_labels(process_status)));
+        let made = || Some(self.labels.families()?.ingress_bulk_events.with(&self.bulk_labels(process_status)));
         if let Some(events) = events.get_or_init(made) {
             events.inc();
         }

@@ -139,6 +139,16 @@ fn values_of_labels_follow_the_rules() {
 }
 
 #[test]
+fn error_codes_are_counted_where_it_is_wanted() {
+    for error_codes in [false, true] {
+        let metrics = Metrics::with_options("", &MetricsOptions { error_codes, ..MetricsOptions::default() });
+        metrics.error_code("me", "pubsub", "ERR_PUBSUB_EMPTY");
+        let line = r#"dapr_error_code_total{app_id="me",category="pubsub",error_code="ERR_PUBSUB_EMPTY"} 1"#;
+        assert_eq!(has(&metrics, line), error_codes);
+    }
+}
+
+#[test]
 fn what_plugins_take_up() {
     let metrics = Metrics::default();
     let (usage, other) = (metrics.usage(PluginKind::Broker, "bus"), metrics.usage(PluginKind::Handler, "bus"));

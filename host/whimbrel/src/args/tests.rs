@@ -77,7 +77,9 @@ fn how_often_files_are_looked_at() {
 
 #[test]
 fn of_a_flag_that_is_given_twice_the_last_counts() {
-    let run = run("--app-port 1 --app-port 2 --log-as-json --log-as-json=false --mode a --mode b --config a --config b").unwrap();
+    let run =
+        run("--app-port 1 --app-port 2 --log-as-json --log-as-json=false --mode a --mode b --config a --config b")
+            .unwrap();
     assert_eq!((run.app_port, run.log_as_json, run.ignored.given().len()), (Some(2), false, 1));
     assert_eq!(run.config, [PathBuf::from("a"), PathBuf::from("b")], "all of those that may be several");
 }

@@ -16,6 +16,7 @@ use futures::pin_mut;
 use whimbrel_sdk::{Delivery, DeliverySink, Failure, Message, SettleFailure, Settlement, Verdict, log, task, timer};
 
 use super::bell::Bell;
+use super::room::{Kept, Room, THROTTLED_WAIT_NANOS};
 use super::topics::{Topics, covers};
 
 /// Subscriptions of one connection.
@@ -23,9 +24,6 @@ const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// Publishes that may wait for subscribers, on all topics. More are throttled.
 const PUBLISHES_WAITING_MAX: usize = 10_000;
-
-/// What a throttled publisher is asked to wait, in nanoseconds.
-const THROTTLED_WAIT_NANOS: u64 = 100_000_000;
 
 /// Hands messages from publishers to subscribers.
 #[derive(Debug, Default)]
@@ -37,6 +35,7 @@ struct State {
     /// Publishes that wait, by topic, oldest first. A topic nobody waits for is absent.
     lines: RefCell<BTreeMap<String, VecDeque<Waiting>>>,
     waiting: Cell<usize>,
+    room: Room,
     /// Numbers messages, deliveries and turns alike.
     last_number: Cell<u64>,
     closed: Cell<bool>,
@@ -46,7 +45,7 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
-    message: Message,
+    message: Kept,
     handed_over: oneshot::Sender<()>,
 }
 
@@ -146,6 +145,7 @@ impl State {
             let text = format!("{PUBLISHES_WAITING_MAX} publishes wait for their subscribers");
             return Err(Failure::Throttled((text, THROTTLED_WAIT_NANOS)));
         }
+        let message = self.room.keep(message, 1)?;
         self.waiting.set(self.waiting.get() + 1);
         let (handed_over, turn) = oneshot::channel();
         let waiting = Waiting { number: self.next_number(), message, handed_over };
@@ -159,7 +159,7 @@ impl State {
             // A publisher that is gone was told "not handed over", and that stays true.
             if waiting.handed_over.send(()).is_ok() {
                 let listening = self.subscribers.borrow().listening(&waiting.message.topic);
-                self.hand_over(waiting.message, listening);
+                self.hand_over(waiting.message.into_message(), listening);
             }
         }
     }

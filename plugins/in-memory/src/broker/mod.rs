@@ -4,6 +4,7 @@
 mod bell;
 mod dapr;
 mod queues;
+mod room;
 mod settings;
 mod topics;
 mod ttl;

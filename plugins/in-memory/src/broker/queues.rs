@@ -18,14 +18,12 @@ pub(super) use queue::Limits;
 use queue::{HolderId, Queue, Taken};
 
 use super::bell::Bell;
+use super::room::{self, ENTRY_OVERHEAD_BYTES, Room, THROTTLED_WAIT_NANOS};
 use super::topics::Topics;
 use super::ttl;
 
 /// Queues of one connection.
 const QUEUES_MAX: usize = 10_000;
-
-/// What a publisher to a full queue is asked to wait, in nanoseconds.
-const THROTTLED_WAIT_NANOS: u64 = 100_000_000;
 
 /// Messages in one list to the host.
 const LIST_MESSAGES_MAX: usize = 256;
@@ -37,6 +35,7 @@ const LIST_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Queues {
     limits: Limits,
+    room: Room,
     by_topic: RefCell<Topics<Group>>,
     by_group: RefCell<HashMap<(String, String), Rc<Group>>>,
     last_message: Cell<u64>,
@@ -71,6 +70,7 @@ impl Queues {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            room: Room::default(),
             by_topic: RefCell::default(),
             by_group: RefCell::default(),
             last_message: Cell::new(0),
@@ -93,7 +93,7 @@ impl Queues {
         if length > length_max {
             return Err(Failure::Invalid(format!("the message has {length} bytes, maxQueueBytes is {length_max}")));
         }
-        let bytes = queue::size(&message);
+        let bytes = room::size(&message);
         if groups.iter().any(|group| !group.queue.borrow_mut().has_room(bytes, timer::now)) {
             let text = format!("a queue of {} is full (maxQueueMessages, maxQueueBytes)", message.topic);
             return Err(Failure::Throttled((text, THROTTLED_WAIT_NANOS)));
@@ -104,8 +104,11 @@ impl Queues {
             Some(lifetime) => timer::now().checked_add(lifetime),
             None => None,
         };
+        if !self.room.has(bytes + groups.len() * ENTRY_OVERHEAD_BYTES) {
+            self.drop_expired();
+        }
+        let message = Rc::new(self.room.keep(message, groups.len())?);
         self.last_message.set(self.last_message.get() + 1);
-        let message = Rc::new(message);
         for group in groups {
             group.queue.borrow_mut().push(self.last_message.get(), Rc::clone(&message), expires);
             group.ring_those_with_room();
@@ -127,6 +130,12 @@ impl Queues {
         group.takers.borrow_mut().push(Rc::clone(&taker));
         task::spawn(feed(Rc::clone(&group), Rc::clone(&taker), sink));
         Ok(Live { group, taker })
+    }
+
+    fn drop_expired(&self) {
+        for group in self.by_group.borrow().values() {
+            group.queue.borrow_mut().tidy(timer::now);
+        }
     }
 
     fn group(&self, topic: String, name: String) -> Result<Rc<Group>, Failure> {
@@ -190,7 +199,7 @@ impl Group {
             let Some(Taken { id, message, count }) = queue.take(taker.holder, token) else { break };
             self.last_token.set(token);
             bytes += message.data.len();
-            list.push(Delivery { token, id: id.to_string(), message: Message::clone(&message), count: Some(count) });
+            list.push(Delivery { token, id: id.to_string(), message: Message::clone(&**message), count: Some(count) });
         }
         list
     }

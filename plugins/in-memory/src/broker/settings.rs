@@ -4,6 +4,7 @@ use whimbrel_sdk::properties::Properties;
 use whimbrel_sdk::{Config, Failure};
 
 use super::queues::Limits;
+use super::room::ROOM_BYTES;
 
 /// Messages of one queue, when nothing is said.
 const QUEUE_MESSAGES_DEFAULT: usize = 100_000;
@@ -43,6 +44,10 @@ impl Settings {
             messages: properties.number("maxQueueMessages", QUEUE_MESSAGES_DEFAULT)?,
             bytes: properties.number("maxQueueBytes", QUEUE_BYTES_DEFAULT)?,
         };
+        if limits.bytes > ROOM_BYTES {
+            let text = format!("metadata maxQueueBytes is more than {ROOM_BYTES}, which all queues together may hold");
+            return Err(Failure::Invalid(text));
+        }
         Ok(Self { mode, limits })
     }
 }
@@ -67,6 +72,9 @@ mod tests {
         check(&[("mode", "dapr")], Ok((Mode::Dapr, messages, bytes)));
         check(&[("MODE", " Queue ")], Ok((Mode::Queue, messages, bytes)));
         check(&[("mode", "queue"), ("maxqueuemessages", "5")], Ok((Mode::Queue, 5, bytes)));
+        check(&[("maxQueueBytes", "134217728")], Ok((Mode::Dapr, messages, ROOM_BYTES)));
+        let beyond = "metadata maxQueueBytes is more than 134217728, which all queues together may hold";
+        check(&[("maxQueueBytes", "134217729")], Err(beyond));
         check(&[("maxQueueBytes", "77")], Ok((Mode::Dapr, messages, 77)));
         check(&[("mode", "redis")], Err("metadata mode is neither dapr nor queue"));
         check(&[("maxQueueBytes", "-1")], Err("metadata maxQueueBytes is not a whole number in range"));

@@ -10,8 +10,8 @@ use super::{Answer, Duration, Rc, Wire};
 use crate::config::{Server, address_of};
 use crate::connection::{INBOX_SID, Link, Why, dial};
 use crate::failure::{denied_subject, text};
-use crate::health::Standing;
 use crate::protocol::{Decoder, Info, Msg, Op, PONG};
+use whimbrel_sdk::health::Standing;
 
 /// How often requests are looked for whose time is over.
 const EXPIRE_EVERY: Duration = Duration::from_millis(50);

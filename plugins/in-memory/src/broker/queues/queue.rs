@@ -7,10 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use whimbrel_sdk::Message;
-
-/// What an entry costs beside its message, about.
-const ENTRY_OVERHEAD_BYTES: usize = 128;
+use crate::broker::room::{Kept, size};
 
 /// A wait beyond this is as good as for ever, and the clock can still say when it ends.
 const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -20,7 +17,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(in super::super) struct Limits {
     /// Messages.
     pub(in super::super) messages: usize,
-    /// Bytes, as [`size`] counts them.
+    /// Bytes, as `room::size` counts them.
     pub(in super::super) bytes: usize,
 }
 
@@ -34,7 +31,7 @@ pub(super) struct Taken {
     /// The number it was pushed with.
     pub(super) id: u64,
     /// The message, shared with the queues of other groups.
-    pub(super) message: Rc<Message>,
+    pub(super) message: Rc<Kept>,
     /// How often it was taken, this time included.
     pub(super) count: u32,
 }
@@ -59,7 +56,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    message: Rc<Message>,
+    message: Rc<Kept>,
     bytes: usize,
     expires: Option<Instant>,
     count: u32,
@@ -76,13 +73,6 @@ struct Held {
 struct Credit {
     held: usize,
     max: usize,
-}
-
-/// What a message counts for against [`Limits::bytes`].
-pub(super) fn size(message: &Message) -> usize {
-    let metadata = message.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    let key = message.key.as_ref().map_or(0, String::len);
-    message.topic.len() + key + message.data.len() + metadata + ENTRY_OVERHEAD_BYTES
 }
 
 impl Queue {
@@ -119,7 +109,7 @@ impl Queue {
     }
 
     /// Adds a message at the end of the line. The caller has asked for room.
-    pub(super) fn push(&mut self, id: u64, message: Rc<Message>, expires: Option<Instant>) {
+    pub(super) fn push(&mut self, id: u64, message: Rc<Kept>, expires: Option<Instant>) {
         let bytes = size(&message);
         self.bytes += bytes;
         let place = self.new_place();

@@ -280,3 +280,24 @@ fn closing_ends_every_stream() {
         assert_eq!(two.lists.next().now_or_never(), Some(None));
     });
 }
+
+#[test]
+fn all_queues_together_have_a_bound() {
+    let limits = Limits { messages: 1_000, bytes: room::ROOM_BYTES };
+    run(limits, async |queues| {
+        let mut subs = ["a", "b", "c"].map(|topic| subscribe(&queues, topic, "g", 1));
+        let large = "x".repeat(room::ROOM_BYTES / 4);
+        for (topic, ttl) in [("a", None), ("b", Some("5")), ("b", Some("1"))] {
+            publish(&queues, topic, &large, ttl).expect("there is room");
+        }
+        // A fourth would be within the bounds of its queue.
+        let full = publish(&queues, "c", &large, None);
+        assert!(matches!(full, Err(Failure::Throttled((_, room::THROTTLED_WAIT_NANOS)))), "{full:?}");
+        after(1_001).await;
+        publish(&queues, "c", &large, None).expect("one has expired in another queue");
+        assert!(matches!(publish(&queues, "c", &large, None), Err(Failure::Throttled(_))));
+        assert_eq!(subs[0].arrived().await.len(), large.len() + 2);
+        subs[0].ack();
+        publish(&queues, "c", &large, None).expect("one was acknowledged in another queue");
+    });
+}

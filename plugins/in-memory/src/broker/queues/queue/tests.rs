@@ -1,10 +1,13 @@
 use super::*;
+use crate::broker::room::Room;
+use whimbrel_sdk::Message;
 
 const UNLIMITED: Limits = Limits { messages: usize::MAX, bytes: usize::MAX };
 
-fn message(text: &str) -> Rc<Message> {
+fn message(text: &str) -> Rc<Kept> {
     let data = text.as_bytes().to_vec();
-    Rc::new(Message { topic: "t".into(), key: None, data, metadata: Vec::new() })
+    let message = Message { topic: "t".into(), key: None, data, metadata: Vec::new() };
+    Rc::new(Room::default().keep(message, 1).expect("there is room"))
 }
 
 fn millis(millis: u64) -> Duration {

@@ -1,38 +1,13 @@
-//! The targets, driven by seeds.
+//! The fuzz targets of the crates, driven by seeds: no coverage guides them, but they run on every machine. A
+//! coverage-guided fuzzer calls the same targets as they are.
+
+mod events;
+mod redis;
+mod resources;
 
 use std::time::{Duration, Instant};
 
-use super::*;
-
-const REPLIES: [&[u8]; 8] = [
-    b"\x00+OK\r\n:1\r\n-ERR no\r\n$-1\r\n*-1\r\n$0\r\n\r\n",
-    b"\x03*1\r\n*2\r\n$6\r\norders\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*4\r\n$4\r\ndata\r\n$2\r\n{}\r\n$8\r\nmetadata\r\n$9\r\n{\"a\":\"b\"}\r\n",
-    b"\x01*2\r\n*2\r\n$3\r\n1-0\r\n*-1\r\n*2\r\n$22\r\n18446744073709551615-18\r\n*0\r\n",
-    b"\x07*1\r\n*4\r\n$3\r\n1-0\r\n$1\r\nc\r\n:1000\r\n:2\r\n",
-    b"\x10*1\r\n*6\r\n$4\r\nname\r\n$1\r\nc\r\n$7\r\npending\r\n:0\r\n$4\r\nidle\r\n:-1\r\n",
-    b"\xff*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
-    b"\x02$99999999999999999999\r\n",
-    b"\x05*1048576\r\n:1\r\n",
-];
-
-const WORDS: [&str; 12] =
-    ["\r\n", "*1\r\n", "$1\r\nx\r\n", ":1\r\n", "*-1\r\n", "$-1\r\n", "-", "+", "\n", "9", "\0", "1-0"];
-
-#[test]
-fn what_a_server_sends() {
-    drive(31, 30_000, &REPLIES, &WORDS, codec);
-}
-
-#[test]
-fn what_is_sent_to_it() {
-    let corpus: [&[u8]; 4] = [b"XADD\0orders\0*\0data\0{}", b"", b"\0\0", b"\xff\r\n$1"];
-    drive(32, 30_000, &corpus, &WORDS, commands);
-}
-
-/// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.
-fn test_scale() -> usize {
-    std::env::var("WHIMBREL_TEST_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
-}
+use crate::harness::scale::scaled;
 
 /// How long one input may take, on a machine that builds at the same time.
 const CALL_MAX: Duration = Duration::from_secs(2);
@@ -44,7 +19,6 @@ struct Told<'a> {
 }
 
 impl Drop for Told<'_> {
-    #[allow(clippy::print_stderr, reason = "a test tells what it saw where libtest captures it")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("input {}: {:?}", self.number, String::from_utf8_lossy(self.input));
@@ -54,10 +28,10 @@ impl Drop for Told<'_> {
 }
 
 /// Gives a target what stands in the corpus, then what came of it by damage. The seed decides all of it.
-fn drive(seed: u64, count: usize, corpus: &[&[u8]], words: &[&str], target: fn(&[u8])) {
+fn drive(seed: u64, count: u64, corpus: &[&[u8]], words: &[&str], target: fn(&[u8])) {
     let mut random = fastrand::Rng::with_seed(seed);
     let sound = corpus.iter().map(|input| input.to_vec());
-    let count = count * test_scale();
+    let count = scaled(count);
     let damaged = (0..count).map(|_| damaged(&mut random, corpus, words));
     for (number, input) in sound.chain(damaged).enumerate() {
         let told = Told { number, input: &input };

@@ -1,13 +1,15 @@
-//! How the connections stand, told to the host as one status: ready when all of them are.
+//! How the connections of an adapter stand, told to the host as one status: ready when all of them are.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use whimbrel_sdk::{Status, StatusSink, log};
+use crate::{Status, StatusSink, log};
 
 /// What the connections of one component have in common.
 #[derive(Debug)]
-pub(crate) struct Health {
+pub struct Health {
+    /// What it is connected to, for the log.
+    broker: &'static str,
     status: StatusSink,
     down: Cell<usize>,
     told: RefCell<String>,
@@ -15,26 +17,33 @@ pub(crate) struct Health {
 
 /// How one connection stands.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub struct Standing {
     health: Rc<Health>,
     up: Cell<bool>,
 }
 
 impl Health {
-    /// Tells into a sink.
-    pub(crate) fn new(status: StatusSink) -> Rc<Self> {
-        Rc::new(Self { status, down: Cell::new(0), told: RefCell::default() })
+    /// Tells into a sink. The log gets the broker's name.
+    #[must_use]
+    pub fn new(broker: &'static str, status: StatusSink) -> Rc<Self> {
+        Rc::new(Self { broker, status, down: Cell::new(0), told: RefCell::default() })
     }
 
     /// One more connection. It counts as up until it is said to be down.
-    pub(crate) fn standing(self: &Rc<Self>) -> Standing {
+    #[must_use]
+    pub fn standing(self: &Rc<Self>) -> Standing {
         Standing { health: Rc::clone(self), up: Cell::new(true) }
     }
 
     /// Messages may be lost; nothing about the connection.
-    pub(crate) fn data_loss(&self, what: String) {
+    pub fn data_loss(&self, what: String) {
         log::warn(&what);
         self.status.tell(Status::DataLoss(what));
+    }
+
+    /// Any other news.
+    pub fn tell(&self, status: Status) {
+        self.status.tell(status);
     }
 
     fn ready(&self) {
@@ -47,7 +56,7 @@ impl Health {
 
 impl Standing {
     /// It is being made, again. Empty: for the first time.
-    pub(crate) fn is_down(&self, why: &str) {
+    pub fn is_down(&self, why: &str) {
         if self.up.replace(false) {
             self.health.down.set(self.health.down.get() + 1);
         } else if *self.health.told.borrow() == why {
@@ -55,14 +64,14 @@ impl Standing {
             return;
         }
         if !why.is_empty() {
-            log::warn(&format!("connection to RabbitMQ: {why}"));
+            log::warn(&format!("connection to {}: {why}", self.health.broker));
         }
         why.clone_into(&mut self.health.told.borrow_mut());
         self.health.status.tell(Status::Connecting(why.to_owned()));
     }
 
     /// It serves, or is not needed any more.
-    pub(crate) fn is_up(&self) {
+    pub fn is_up(&self) {
         if !self.up.replace(true) {
             self.health.down.set(self.health.down.get() - 1);
             self.health.ready();
