@@ -2,11 +2,17 @@
 //! public one health and metadata alone.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::host::{Host, HostPlan};
 use crate::harness::{Test, http, resource, run};
+
+/// Longer than an answer takes.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Where a host serves this, as its log says.
 pub(super) fn listens(host: &Host, what: &str) -> Result<SocketAddr> {
@@ -91,6 +97,34 @@ fn the_api_is_on_every_address_that_is_named() -> Result<()> {
             served.push(at.ip().to_string());
         }
         ensure!(served == ["127.0.0.1", "127.0.0.2"], "{served:?}");
+        Ok(())
+    })
+}
+
+/// What a host answers to the first words of HTTP/2 (RFC 9113, section 3.4): whether these are words of it, too.
+async fn speaks_http2(at: SocketAddr) -> Result<bool> {
+    let mut stream = TcpStream::connect(at).await?;
+    // The preface and an empty SETTINGS frame.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+    let mut head = [0; 9];
+    let told = tokio::time::timeout(WAIT_MAX, stream.read_exact(&mut head)).await.context("no answer")?;
+    // Length, type, flags, stream: SETTINGS is 4.
+    Ok(told.is_ok() && head[3] == 4 && head[5..] == [0; 4])
+}
+
+/// Sections 1.1 and 12.9, `DAPR_HTTP_DISABLE_H2C`.
+#[test]
+fn http2_can_be_switched_off() -> Result<()> {
+    run(async |test| {
+        for (disabled, speaks) in [(None, true), (Some("false"), true), (Some("true"), false), (Some("1"), false)] {
+            let mut plan = test.host("me")?.resource(resource::in_memory("bus"))?;
+            if let Some(disabled) = disabled {
+                plan = plan.env("DAPR_HTTP_DISABLE_H2C", disabled);
+            }
+            let host = plan.start().await?;
+            ensure!(speaks_http2(host.http()?).await? == speaks, "{disabled:?}");
+            http::publish_ok(host.http()?, "bus/t", "{}").await?;
+        }
         Ok(())
     })
 }

@@ -39,6 +39,8 @@ pub struct Doors {
     pub head_bytes_max: u64,
     /// Connections served at the same time. For one more a silent one has to go; while all are busy it waits.
     pub connections_max: usize,
+    /// Whether HTTP/2 without TLS is spoken, besides HTTP/1.1.
+    pub http2: bool,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
     /// Dapr's names of features that are on, for the metadata API.
@@ -73,6 +75,7 @@ impl Doors {
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
+            http2: true,
             origins: None,
             enabled_features: Vec::new(),
             health,

@@ -349,6 +349,7 @@ fn doors(
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
     doors.body_bytes_max = arguments.body_bytes_max();
+    doors.http2 = !env::var("DAPR_HTTP_DISABLE_H2C").is_ok_and(|text| is_truthy(&text));
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
     // The other half is for brokers, apps and files.
@@ -359,6 +360,11 @@ fn doors(
     doors.access = configuration.api;
     doors.enabled_features = if configuration.hot_reload.unwrap_or(true) { vec!["HotReload"] } else { Vec::new() };
     Arc::new(doors)
+}
+
+/// What Dapr takes for yes in the environment.
+fn is_truthy(text: &str) -> bool {
+    ["1", "true", "t", "on", "yes", "y"].iter().any(|yes| text.trim().eq_ignore_ascii_case(yes))
 }
 
 /// Serves the public port, if there is to be one, until `stop`.

@@ -43,8 +43,14 @@ pub(super) struct Families {
     pub(super) dead_letters: Family<IntCounterVec>,
     pub(super) given_back: Family<IntCounterVec>,
     pub(super) error_codes: Family<IntCounterVec>,
-    pub(super) plugin_cpu: Family<CounterVec>,
-    pub(super) plugin_memory: Family<IntGaugeVec>,
+    pub(super) plugins: Plugins,
+}
+
+/// What is known of plugins, and from them.
+#[derive(Debug)]
+pub(super) struct Plugins {
+    pub(super) cpu: Family<CounterVec>,
+    pub(super) memory: Family<IntGaugeVec>,
     pub(super) lag: Family<IntGaugeVec>,
 }
 
@@ -120,12 +126,20 @@ impl Families {
                 "Requests answered with an error, by its code.",
                 &ERROR_LABELS,
             )?,
-            plugin_cpu: registered.seconds(
+            plugins: Plugins::new(&registered)?,
+        })
+    }
+}
+
+impl Plugins {
+    fn new(registered: &Registered<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            cpu: registered.seconds(
                 "whimbrel_plugin_cpu_seconds_total",
                 "Time that a plugin has kept a thread busy, what the host does for it in its worker included, seconds.",
                 &PLUGIN_LABELS,
             )?,
-            plugin_memory: registered.gauge(
+            memory: registered.gauge(
                 "whimbrel_plugin_memory_bytes",
                 "Linear memory of a plugin's instances, all together, bytes.",
                 &PLUGIN_LABELS,

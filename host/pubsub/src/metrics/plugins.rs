@@ -33,7 +33,7 @@ pub struct Usage(Option<(Counter, IntGauge)>);
 impl Usage {
     pub(super) fn new(families: Option<&Families>, kind: PluginKind, name: &str) -> Self {
         let labels = [name, kind.word()];
-        Self(families.map(|families| (families.plugin_cpu.with(&labels), families.plugin_memory.with(&labels))))
+        Self(families.map(|families| (families.plugins.cpu.with(&labels), families.plugins.memory.with(&labels))))
     }
 
     /// An instance has kept its thread busy for so long.
@@ -85,14 +85,14 @@ impl Lags {
     pub fn tell(&self, topic: &str, group: &str, messages: u64) {
         if let Some(families) = &self.metrics.0.families {
             let messages = i64::try_from(messages).unwrap_or(i64::MAX);
-            families.lag.with(&[&self.component, group, self.plain(topic)]).set(messages);
+            families.plugins.lag.with(&[&self.component, group, self.plain(topic)]).set(messages);
         }
     }
 
     /// Nobody here subscribes to that any more, so nobody tells.
     pub fn forget(&self, topic: &str, group: &str) {
         if let Some(families) = &self.metrics.0.families {
-            families.lag.remove(&[&self.component, group, self.plain(topic)]);
+            families.plugins.lag.remove(&[&self.component, group, self.plain(topic)]);
         }
     }
 
