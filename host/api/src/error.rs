@@ -214,8 +214,7 @@ pub(crate) fn no_route() -> Refusal {
 
 /// Dapr's word for what an error code is about, in what is counted (pubsub-behaviour, section 13.2).
 pub(crate) fn category(code: &str) -> &'static str {
-    let code = code.strip_prefix("ERR_").unwrap_or(code);
-    match code.split('_').next() {
+    match code.split('_').nth(1) {
         Some("HEALTH" | "OUTBOUND") => "health",
         Some("METADATA") => "metadata",
         Some("DIRECT") => "service-invocation",

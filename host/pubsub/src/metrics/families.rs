@@ -121,11 +121,7 @@ impl Families {
                 "Messages given back to the broker for another delivery, and why.",
                 &REASON_LABELS,
             )?,
-            error_codes: registered.counter(
-                "dapr_error_code_total",
-                "Requests answered with an error, by its code.",
-                &ERROR_LABELS,
-            )?,
+            error_codes: registered.counter("dapr_error_code_total", "Errors answered, by code.", &ERROR_LABELS)?,
             plugins: Plugins::new(&registered)?,
         })
     }
