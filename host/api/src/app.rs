@@ -190,7 +190,7 @@ impl App {
                 answered.map_err(HandlerError::Transport).and_then(|answered| answer::interpret(&answered))
             }
         };
-        if outcome == Ok(Outcome::Drop) {
+        if matches!(outcome, Ok(Outcome::Drop) | Err(HandlerError::Status(404))) {
             let (topic, id) = (&info.topic, event.id());
             tracing::warn!(pubsub = %info.pubsub, %topic, %path, id, "the app dropped an event or has no such route");
         }
@@ -219,8 +219,10 @@ impl App {
                 answered.map_err(HandlerError::Transport).and_then(|answered| batch::interpret(&answered, &entries))
             }
         };
-        let unwanted = |outcome: &&_| matches!(outcome, Ok(Outcome::Drop | Outcome::Unserved));
-        let dropped = outcomes.iter().flatten().filter(unwanted).count();
+        let dropped = match &outcomes {
+            Err(HandlerError::Status(404)) => entries.len(),
+            outcomes => outcomes.iter().flatten().filter(|outcome| **outcome == Ok(Outcome::Drop)).count(),
+        };
         if dropped > 0 {
             let (topic, events) = (&info.topic, entries.len());
             tracing::warn!(pubsub = %info.pubsub, %topic, %path, dropped, events, "the app dropped events of a batch or has no such route");

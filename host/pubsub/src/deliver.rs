@@ -31,6 +31,7 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::{InFlight, Ingress, Status};
 use crate::policy::{self, Attempts, Code, Guard, Refused};
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
+use crate::statuses::Statuses;
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
@@ -96,6 +97,7 @@ struct Context {
     bulk: Option<Bulk>,
     ledger: Ledger,
     counts_redeliveries: bool,
+    statuses: Statuses,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
@@ -159,6 +161,7 @@ impl Context {
             bulk: declared.bulk.filter(|_| rules.subscription.handler.takes_batches()),
             ledger: Ledger::default(),
             counts_redeliveries: ledger::counts_redeliveries(declared),
+            statuses: Statuses::of(declared),
             courses: AtomicU64::new(0),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
@@ -338,7 +341,8 @@ impl Context {
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
             let begun = Instant::now();
-            let result = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
+            let answered = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
+            let result = self.statuses.read(answered, self.bulk.is_some());
             step("deliver.handled");
             if result == Err(HandlerError::Unwell) {
                 return self.unasked(course);

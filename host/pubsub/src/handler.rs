@@ -23,7 +23,8 @@ pub enum Outcome {
     Retry,
     /// Never again.
     Drop,
-    /// Never again, and no dead letter either: the app takes no batches where this one was to go (pubsub-behaviour 6.3).
+    /// Never again, and no dead letter either: the app takes no batches where this one was to go (pubsub-behaviour 6.3), or
+    /// answered what its subscription drops.
     Unserved,
 }
 

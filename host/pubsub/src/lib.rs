@@ -27,6 +27,7 @@ mod scope;
 mod settle;
 #[cfg(test)]
 mod simulation;
+mod statuses;
 mod steps;
 mod topology;
 

@@ -167,7 +167,7 @@ async fn answers_become_outcomes_on_one_connection() {
         assert_eq!(deliver(&handler, "/ok").await, Ok(Outcome::Success));
         assert_eq!(deliver(&handler, "/retry").await, Ok(Outcome::Retry));
         assert_eq!(deliver(&handler, "/drop").await, Ok(Outcome::Drop));
-        assert_eq!(deliver(&handler, "/missing").await, Ok(Outcome::Drop));
+        assert_eq!(deliver(&handler, "/missing").await, Err(HandlerError::Status(404)));
         assert_eq!(deliver(&handler, "/moved").await, Err(HandlerError::Status(301)));
         assert_eq!(deliver(&handler, "/other").await, Err(HandlerError::Status(500)));
     }

@@ -241,7 +241,12 @@ impl Context {
         let pass = self.guard(topology, policy).map(Guard::enter).transpose()?;
         let begun = Instant::now();
         let told = entries.iter().map(Entry::told).collect();
-        let answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
+        let mut answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
+        if let Err(HandlerError::Status(status)) = answered
+            && let Some(outcome) = self.statuses.meaning(status, true)
+        {
+            answered = Ok(vec![Ok(outcome); entries.len()]);
+        }
         step("deliver.handled");
         if answered == Err(HandlerError::Unwell) {
             return Ok(answered);

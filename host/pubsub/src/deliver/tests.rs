@@ -142,6 +142,7 @@ async fn an_outcome_becomes_a_verdict() {
     let none = Policies::default;
     check(none(), &[Ok(Outcome::Success)], Verdict::Ack, &[(1, true)]).await;
     check(none(), &[Ok(Outcome::Drop)], Verdict::Ack, &[(1, true)]).await;
+    check(none(), &[Err(HandlerError::Status(404))], Verdict::Ack, &[(1, true)]).await;
     check(none(), &[Ok(Outcome::Retry)], retry(1), &[(1, true)]).await;
     check(none(), &[Err(HandlerError::Status(500))], retry(1), &[(1, true)]).await;
     check(none(), &[Err(HandlerError::Lost("trap".into()))], retry(1), &[(1, true)]).await;
@@ -222,6 +223,29 @@ async fn what_is_given_up_is_dead_lettered_as_it_came() {
     check_dead_letter(arrived(), &[Err(HandlerError::Lost("trap".into()))]).await;
     check_dead_letter(with("no event"), &[]).await;
     check_dead_letter(with(r#"{"expiration":"2001-01-01T00:00:00Z"}"#), &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_says_what_statuses_mean() {
+    let meanings = [("onStatus", "404=retry, 409=success, 410=drop, 400-499=deadLetter")];
+    let policy = || constant(1, None);
+    let mut ends = spine(TopicScopes::default(), policy(), fakes::declared("t", Some("dead"), &meanings));
+    let mut feed = ends.feed().await;
+    let mut next = 0;
+    for (statuses, is_dead) in
+        [(&[409][..], false), (&[410], false), (&[422], true), (&[404, 409], false), (&[500, 400], true)]
+    {
+        next += 1;
+        feed.deliver(fakes::arrived(next, "m", Some(1))).await;
+        let answers: Vec<_> = statuses.iter().map(|status| Err(HandlerError::Status(*status))).collect();
+        ends.answer(&answers).await;
+        if is_dead {
+            let Some(BrokerJob::Publish(job)) = soon(ends.broker.recv()).await else { panic!("no dead letter") };
+            job.reply.send(vec![Ok(())]).expect("somebody waits");
+        }
+        assert_eq!(feed.verdict().await, (next, Verdict::Ack), "{statuses:?}");
+        assert!(ends.broker.try_recv().is_err(), "{statuses:?}");
+    }
 }
 
 /// One delivery that reaches no handler.

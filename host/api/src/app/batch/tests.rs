@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use whimbrel_pubsub::Event;
 
@@ -132,8 +133,7 @@ fn an_answer_without_a_list_fails_all() {
 
 #[test]
 fn other_statuses() {
-    assert_eq!(outcomes(404, r#"{"statuses":[]}"#), Ok(vec![Ok(Outcome::Unserved); 2]));
-    for status in [301, 400, 429, 500, 503] {
+    for status in [301, 400, 404, 429, 500, 503] {
         assert_eq!(outcomes(status, r#"{"statuses":[]}"#), Err(HandlerError::Status(status)));
     }
 }
