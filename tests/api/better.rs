@@ -77,6 +77,35 @@ pub(crate) static BETTER: &[Better] = &[
     },
 ];
 
+/// A difference that no scene shows.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    /// The section of pubsub-behaviour, and what it is about: the name that a row gives (`Row::differs`).
+    pub(crate) row: &'static str,
+    /// What ours does, and why that is better.
+    pub(crate) reason: &'static str,
+}
+
+/// Every such difference that is meant.
+pub(crate) static DIFFERENCES: &[Difference] = &[
+    Difference {
+        row: "2 large integers",
+        reason: "integers beyond 2^53 lose their last digits there in a bulk publish; ours are as they were sent, as in a \
+                 single one",
+    },
+    Difference {
+        row: "2.1 headers of failures",
+        reason: "the names and errors of entries stand in the body; once more in headers they may be longer than a client's \
+                 HTTP stack takes, and the whole answer would be lost",
+    },
+    Difference { row: "4.1 escapes", reason: "`<`, `>` and `&` need no escape in JSON; any reader sees the same text" },
+    Difference {
+        row: "5.6 batches of raw bytes",
+        reason: "to the rules of a batch a raw event is its bytes there, and all other rules fail; ours see the event that a \
+                 single delivery has, so that rules mean the same with and without batches",
+    },
+];
+
 /// The difference that is meant for a step of a scene.
 pub(crate) fn better(scene: &str, step: usize, method: &str, path: &str) -> Option<&'static Better> {
     let request = format!("{method} {path}");

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::better::{BETTER, Better, Ours, better};
+use super::better::{BETTER, Better, DIFFERENCES, Difference, Ours, better};
 use super::compare;
 use super::recorded::{Scene, Step, scenes};
 use crate::harness::app::{App, Seen};
@@ -57,6 +57,23 @@ fn the_tables_of_differences_name_what_there_is() -> Result<()> {
             better(&scene.name, i, &step.method, &step.path).is_some_and(|found| std::ptr::eq(found, entry))
         });
         ensure!(named, "no step of {} is {} ({})", entry.scene, entry.request, entry.reason);
+    }
+    Ok(())
+}
+
+/// Each is given by a row, and by its name.
+#[test]
+fn the_differences_that_no_scene_shows_are_rows() -> Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("api");
+    let mut rows = String::new();
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.path();
+        if file.is_file() {
+            rows.push_str(&std::fs::read_to_string(file)?);
+        }
+    }
+    for Difference { row, reason } in DIFFERENCES {
+        ensure!(rows.contains(&format!(".differs(\"{row}\")")), "no row differs in {row} ({reason})");
     }
     Ok(())
 }

@@ -213,6 +213,59 @@ fn components_come_change_and_go() -> Result<()> {
     })
 }
 
+/// A file that has another document, one that is for somebody else now, a file that is emptied and one that goes.
+#[test]
+fn documents_come_and_go_within_a_file() -> Result<()> {
+    run(async |test| {
+        let of = |topic: &str| resource::subscription("bus", topic, &format!("/{topic}"), None);
+        let mut scene = Scene::new(test, &[&resource::queue("bus"), &of("a")]).await?;
+        scene.put("01.yaml", &(of("a") + &of("b"))).await?;
+        ensure!(scene.topics().await? == ["a", "b"]);
+        for topic in ["a", "b"] {
+            scene.publish(&format!("bus/{topic}")).await?;
+            scene.app.wait_for(1, &format!("/{topic}")).await?;
+        }
+        scene.put("01.yaml", &(of("a") + &of("b") + "scopes: [other]\n")).await?;
+        ensure!(scene.topics().await? == ["a"]);
+        scene.put("01.yaml", &(of("a") + &of("b") + "scopes: [other, shop]\n")).await?;
+        ensure!(scene.topics().await? == ["a", "b"]);
+        scene.put("01.yaml", "").await?;
+        ensure!(scene.topics().await?.is_empty());
+        scene.put("01.yaml", &of("b")).await?;
+        scene.publish("bus/b").await?;
+        scene.app.wait_for(2, "/b").await?;
+        scene.remove("01.yaml").await?;
+        ensure!(scene.topics().await?.is_empty() && scene.status("bus/b").await? == 204);
+        Ok(())
+    })
+}
+
+/// A host that is told not to follow changes takes none while another takes the same; but it does when it is asked.
+#[test]
+fn nothing_is_followed_where_that_is_switched_off() -> Result<()> {
+    run(async |test| {
+        let still = |plan: HostPlan| -> Result<HostPlan> {
+            let text = "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {name: c}\n\
+                        spec: {features: [{name: HotReload, enabled: false}]}\n";
+            let file = plan.file("configuration", text)?;
+            Ok(plan.flag("--config", &file.display().to_string()))
+        };
+        let plan = still(test.host("still")?.resource(resource::queue("bus"))?)?;
+        let app = App::start().await?;
+        let host = plan.clone().app(&app).start().await?;
+        let mut still = Scene { host, app, plan, taken: 0 };
+        let mut other = Scene::new(test, &[&resource::queue("bus")]).await?;
+        let new = resource::subscription("bus", "new", "/new", None);
+        still.drop_in("new.yaml", &new)?;
+        other.put("new.yaml", &new).await?;
+        ensure!(other.topics().await? == ["new"] && still.topics().await?.is_empty());
+        still.host.signal(Signal::HUP)?;
+        still.taken().await?;
+        ensure!(still.topics().await? == ["new"]);
+        Ok(())
+    })
+}
+
 /// A component that cannot be opened leaves everything as it is, and is taken when it can.
 #[test]
 fn a_component_that_does_not_open_leaves_the_old_one() -> Result<()> {
