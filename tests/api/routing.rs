@@ -94,7 +94,7 @@ fn rules_over_events() -> Result<()> {
         (" \n ", "{}", HIT),
         ("false", "{}", REST),
     ];
-    check_all(cases.iter().zip(1..).map(|((rule, event, path), number)| one(number, rule, event, path)).collect())
+    check_all(cases.into_iter().zip(1..).map(|((rule, event, path), number)| one(number, rule, event, path)).collect())
 }
 
 /// Where the rules of a subscription stand in an order.

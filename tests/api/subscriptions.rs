@@ -14,8 +14,6 @@
 //!
 //! Not over HTTP: gRPC (5.3), streams. A subscribe call that fails is tried again: unit tests of `pubsub::deliver`.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -401,9 +399,7 @@ async fn delivered(host: &Host, app: &App, times: usize) -> Result<()> {
     let number = times.to_string();
     until(&format!("delivery {times}"), async || {
         http::publish_ok(host.http().ok()?, "bus/own", &number).await.ok()?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let seen = app.seen_on("/own");
-        seen.iter().any(|seen| seen.data().is_ok_and(|data| data == times)).then_some(())
+        app.seen_on("/own").iter().any(|seen| seen.data().is_ok_and(|data| data == times)).then_some(())
     })
     .await
 }
