@@ -83,6 +83,11 @@ fn entries_are_read_leniently_and_events_by_their_content_type() -> Result<()> {
     ])
 }
 
+fn many(count: usize) -> String {
+    let entry = |number: usize| format!(r#"{{"entryId":"{number}","event":1,"contentType":"application/json"}}"#);
+    format!("[{}]", (0..count).map(entry).collect::<Vec<_>>().join(","))
+}
+
 /// One that is wrong, at the end, keeps all of them from being published.
 #[test]
 fn nothing_is_published_where_one_is_wrong() -> Result<()> {
@@ -110,6 +115,10 @@ fn nothing_is_published_where_one_is_wrong() -> Result<()> {
         // The first that is wrong is told.
         first(r#"[{"entryId":"1","event":1,"contentType":"a/b"},{"event":1}]"#).tells(MISMATCH),
         with("2", "").status(400).tells("ERR_PUBSUB_EVENTS_SER"),
+        bulk("2", "", &many(10_001))
+            .differs("2 number of entries")
+            .refused(400, ENTRIES)
+            .tells("more than 10000 entries"),
         bulk("2", "?metadata.rawPayload=maybe", "[]").refused(400, "ERR_PUBSUB_REQUEST_METADATA"),
     ])
 }

@@ -10,7 +10,7 @@
 //! | 4.4 | scenes `raw payload to a raw subscription`, `publish metadata`, `traces` |
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rows::{ANY, EVENT, NULL, Row, check, post, publish};
 use crate::harness::app::App;
@@ -142,7 +142,7 @@ fn order_and_time() -> Result<()> {
         let around = (time - begun).num_seconds().abs();
         ensure!(around <= 20 && !text.contains('.'), "row 4.1: {text}, and it began at {begun}");
         ensure!(event["expiration"].as_str().is_some_and(|at| at.ends_with('Z')), "row 4.1: {body}");
-        ensure!(event["data"] == Value::from(1), "{body}");
+        ensure!(event["data"] == 1, "{body}");
         Ok(())
     })
 }

@@ -13,3 +13,5 @@ mod recorded;
 mod routing;
 mod rows;
 mod subscriptions;
+
+pub(crate) use better::differs;

@@ -24,8 +24,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use super::better::differs;
 use super::rows::{ANY, JSON, Row, check, post, publish};
-use crate::harness::app::App;
+use crate::harness::app::{App, Reply};
 use crate::harness::host::Host;
 use crate::harness::{Test, http, resource, run};
 
@@ -104,7 +105,10 @@ fn routes_and_names() -> Result<()> {
         to("/v1.0/publish/bus/%2F").json("{}").comes("/in", from("/", "bus")),
         to("/v1.0/publish/bus/a+b%2Bc").json("{}").comes("/in", from("a b+c", "bus")),
         to("/v1.0/./publish//x/../bus/a/./b/").json("{}").comes("/in", from("a/b", "bus")),
-        to("/v1.0/publish/bus/%FF").json("{}").status(400).tells("failed to unescape request parameter"),
+        to("/v1.0/publish/bus/%FF")
+            .differs("1.1 names that are no text")
+            .status(400)
+            .tells("failed to unescape request parameter"),
         to("/v1.0/publish/%FF/t").json("{}").status(400).tells("request parameter \"pubsubname\". Error: "),
         to("/v1.0/publish/bus/%FF").status(400).answers("content-type", "text/plain; charset=utf-8"),
         // A component that is named `bulk`.
@@ -220,6 +224,32 @@ fn success_and_failure() -> Result<()> {
     ])
 }
 
+/// A queue with room for one message, which nobody takes out.
+#[test]
+fn a_broker_that_is_full() -> Result<()> {
+    run(async |test| {
+        differs("1.5 a broker that asks to wait");
+        let app = App::start().await?;
+        app.plan("/in", [Reply::Never]);
+        let full = [("mode", "queue"), ("maxQueueMessages", "1")];
+        let plan = test.host("me")?.resource(resource::component("full", "pubsub.in-memory", &full))?;
+        let host = plan.resource(resource::subscription("full", "t", "/in", None))?.app(&app).start().await?;
+        http::publish_ok(host.http()?, "full/t", "1").await?;
+        app.wait_for(1, "/in").await?;
+        let bulk = r#"[{"entryId":"one","event":1,"contentType":"application/json"}]"#;
+        for (place, body, pointer) in
+            [("full/t", "2", "/details/1/reason"), ("bulk/full/t", bulk, "/failedEntries/0/error")]
+        {
+            let answer = http::publish(host.http()?, place, body).await?;
+            ensure!(answer.status == 503 && answer.header("retry-after").is_some(), "row 1.5: {answer:?}");
+            let body = answer.json()?;
+            ensure!(body["errorCode"] == FAILED && body.pointer(pointer).is_some(), "row 1.5: {body}");
+        }
+        ensure!(app.seen().len() == 1, "row 1.5: {:?}", app.seen());
+        Ok(())
+    })
+}
+
 /// A host that was started otherwise, and requests to it.
 fn check_limits(flags: &[(&str, &str)], rows: &[Row]) -> Result<()> {
     run(async |test| {
@@ -300,7 +330,7 @@ fn both_versions_of_http_on_one_port() -> Result<()> {
         let mut host = plan.start().await?;
         ensure!(http2(&host).await? == 204, "row 1.1: HTTP/2 with prior knowledge");
         ensure!(app.wait_for(1, "/in").await?[0].data()? == "two");
-        // A client that asks for an upgrade is answered in the version it asked in.
+        differs("1.1 upgrade to HTTP/2");
         let upgrade = [("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")];
         let answer = http::send(host.http()?, "POST", "/v1.0/publish/bus/t", &upgrade, b"up").await?;
         ensure!(answer.status == 204 && app.wait_for(2, "/in").await?[1].data()? == "up", "row 1.1: {answer:?}");

@@ -12,12 +12,14 @@
 //! | 5.7 the app's port; being ready | `delivery::apps`; every test that publishes at once |
 //! | 5.8 | `reload::resources` |
 //!
-//! Not over HTTP: gRPC (5.3), streams. A subscribe call that fails is tried again: unit tests of `pubsub::deliver`.
+//! Not over HTTP: gRPC (5.3), streams. A subscribe call that fails is tried again: `security::adapters`, unit tests of
+//! `pubsub::deliver`.
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
+use super::better::differs;
 use super::rows::{Row, check, post};
 use crate::harness::app::{App, Reply};
 use crate::harness::host::{Host, HostPlan};
@@ -109,8 +111,16 @@ const OWN: &str = r#"[{"pubsubname":"bus","topic":"own","route":"/own"}]"#;
 const BOTH: &[&str] = &["bus/t D /in", "bus/own P /own"];
 const DECLARED: &[&str] = &["bus/t D /in"];
 
+/// A list with one subscription that has so many rules.
+fn ruled(count: usize) -> String {
+    let rules = vec![json!({"match": "event.type == 'x'", "path": "/x"}); count];
+    let routes = json!({"rules": rules, "default": "/own"});
+    json!([{"pubsubname": "bus", "topic": "own", "routes": routes}]).to_string()
+}
+
 #[test]
 fn what_the_app_answers() -> Result<()> {
+    differs("5.6 number of rules");
     let with = |status: u16, body: &str| Reply::With(status, body.to_owned());
     let list = || with(200, OWN);
     let rule = r#"[{"pubsubname":"bus","topic":"own","routes":{"rules":[{"match":"event.","path":"/own"}]}}]"#;
@@ -122,6 +132,7 @@ fn what_the_app_answers() -> Result<()> {
         Answer("an object", vec![with(200, "{}")], 1, &[]),
         Answer("a wrong type", vec![with(200, r#"[{"pubsubname":"bus","topic":5,"route":"/own"}]"#)], 1, &[]),
         Answer("a rule that does not compile", vec![with(200, rule)], 1, &[]),
+        Answer("more rules than are taken", vec![with(200, &ruled(257))], 1, &[]),
         Answer("not found", vec![with(404, OWN)], 1, DECLARED),
         Answer("no content", vec![with(204, "")], 1, DECLARED),
         Answer("another status", vec![with(201, OWN)], 1, DECLARED),
