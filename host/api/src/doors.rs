@@ -37,6 +37,8 @@ pub struct Doors {
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
     pub head_bytes_max: u64,
+    /// Whether cleartext HTTP/2 is spoken besides HTTP/1.1 (pubsub-behaviour 1.1).
+    pub http2: bool,
     /// Connections served at the same time. For one more a silent one has to go; while all are busy it waits.
     pub connections_max: usize,
     /// The web pages that may call. `None`: nothing is said to browsers.
@@ -70,6 +72,7 @@ impl Doors {
             access: ApiAccess::default(),
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
+            http2: true,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             origins: None,
             health,

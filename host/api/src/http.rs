@@ -1,6 +1,7 @@
 //! One request to the HTTP API, from its head to its answer: the spine that calls the routes. Called by `server` for each
 //! request of each connection.
 
+mod baggage;
 mod body;
 mod bulk;
 mod metadata;
@@ -92,6 +93,11 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
     if !may_be_called(&api.doors.access, &route, &cleaned) {
         return refuse(&error::no_route());
     }
+    if matches!(route, Route::Publish { .. } | Route::BulkPublish { .. })
+        && let Err(why) = baggage::of(&head.headers)
+    {
+        return text(StatusCode::BAD_REQUEST, format!("invalid baggage header: {why}"));
+    }
     match route {
         Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
         // Boxed: every other request needs no room for it.
@@ -121,10 +127,13 @@ fn may_be_called(access: &ApiAccess, route: &Route<'_>, path: &str) -> bool {
     access.allows(Protocol::Http, name, version)
 }
 
-/// An answer with the trace of its request.
+/// An answer with the trace and the baggage of its request.
 fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
     let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
     answer.headers_mut().insert(PARENT, trace);
+    if let Ok(Some(baggage)) = baggage::of(&head.headers) {
+        answer.headers_mut().insert(baggage::NAME, baggage.clone());
+    }
     answer
 }
 

@@ -78,6 +78,7 @@ impl Server {
         protocols.http1().max_buf_size(CONNECTION_BUFFER_BYTES.max(head_room)).header_read_timeout(None);
         let head_bytes_max = u32::try_from(doors.head_bytes_max).unwrap_or(u32::MAX);
         protocols.http2().max_concurrent_streams(STREAMS_MAX).max_header_list_size(head_bytes_max.saturating_mul(2));
+        let protocols = if doors.http2 { protocols } else { protocols.http1_only() };
         Self { api: Api::new(doors), protocols, crowd: Crowd::new(connections_max), public: false }
     }
 }

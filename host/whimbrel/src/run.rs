@@ -345,6 +345,7 @@ fn doors(
     doors.body_bytes_max = arguments.body_bytes_max();
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
+    doors.http2 = !env::var("DAPR_HTTP_DISABLE_H2C").is_ok_and(|value| is_truthy(&value));
     // The other half is for brokers, apps and files.
     let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
     doors.connections_max = doors.connections_max.min(sockets.max(1));
@@ -352,6 +353,12 @@ fn doors(
     doors.app_health = app.and_then(|(app, _)| app.health());
     doors.access = configuration.api;
     Arc::new(doors)
+}
+
+/// Whether the value of a variable switches something on, as Dapr has it.
+fn is_truthy(value: &str) -> bool {
+    let value = value.trim();
+    ["y", "yes", "true", "t", "on", "1"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 /// Serves the public port, if there is to be one, until `stop`.

@@ -145,6 +145,20 @@ async fn the_answer_names_the_trace() {
     check_trace(&host, "garbage", "00-00000000000000000000000000000000-0000000000000000-00").await;
 }
 
+#[tokio::test]
+async fn baggage_comes_back_or_is_refused() {
+    let host = host().await;
+    let ask = async |target: &str, baggage: &str| {
+        host.ask(&request("POST", target, &format!("baggage: {baggage}\r\n"), "[]")).await
+    };
+    for target in ["/v1.0/publish/bus/t", "/v1.0/publish/bulk/bus/t"] {
+        let (sound, broken) = (ask(target, "a=1;p").await, ask(target, "a").await);
+        assert_eq!((sound.status, sound.header("baggage")), (204, Some("a=1;p")), "{target}");
+        assert_eq!((broken.status, broken.header("baggage")), (400, None), "{target}");
+        assert!(broken.body.starts_with("invalid baggage header: "), "{}", broken.body);
+    }
+}
+
 async fn check_size(host: &Host, target: &str, bytes: usize, status: u16) {
     let body = "x".repeat(bytes);
     let whole = request("POST", target, "", &body);
@@ -264,6 +278,20 @@ async fn http2_without_tls() {
     assert_eq!(reply.status(), 204);
     assert!(reply.into_body().collect().await.expect("a body").to_bytes().is_empty());
     assert_eq!(host.topics(), ["t"]);
+}
+
+#[tokio::test]
+async fn http2_may_be_switched_off() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.http2 = false).await;
+    assert_eq!(host.ask(&publish("/v1.0/publish/bus/t")).await.status, 204);
+    let stream = TcpStream::connect(host.address).await.expect("the server listens");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.expect("nothing is answered yet");
+    tokio::spawn(connection);
+    let uri = format!("http://{}/v1.0/publish/bus/t", host.address);
+    let request = http::Request::post(uri).body(Full::<bytes::Bytes>::from("hello")).expect("a request");
+    assert!(sender.send_request(request).await.is_err());
+    assert_eq!(host.topics().len(), 1);
 }
 
 /// How long a silent client stays connected. Time is paused: it jumps to the next timer whenever all tasks wait.
