@@ -94,6 +94,16 @@ impl Client {
         self.post(&place.target("/v1.0/publish/bulk"), "application/json", entries).await
     }
 
+    /// Whether it can publish: `GET /v1.0/healthz/outbound`.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn is_outbound_ready(&self) -> Result<bool, AskError> {
+        let request = Request::get(format!("http://{}/v1.0/healthz/outbound", self.authority));
+        let request = request.body(Full::default()).map_err(|error| AskError::Invalid(error.to_string()))?;
+        Ok(self.exchange(request).await?.is_success())
+    }
+
     async fn post(&self, target: &str, content_type: &str, body: Bytes) -> Result<Answered, AskError> {
         let mut request = Request::post(format!("http://{}{target}", self.authority));
         request = request.header(header::CONTENT_TYPE, content_type);

@@ -43,6 +43,8 @@ pub struct Doors {
     pub connections_max: usize,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
+    /// Dapr's names of features that are on, for the metadata API.
+    pub enabled_features: Vec<&'static str>,
     /// What is ready.
     pub health: Arc<Health>,
     /// How the app is reached, for the metadata API. `None`: no app port was given.
@@ -72,9 +74,10 @@ impl Doors {
             access: ApiAccess::default(),
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
-            http2: true,
             connections_max: CONNECTIONS_MAX_DEFAULT,
+            http2: true,
             origins: None,
+            enabled_features: Vec::new(),
             health,
             app: None,
             app_health: None,

@@ -212,5 +212,16 @@ pub(crate) fn no_route() -> Refusal {
     plain(StatusCode::NOT_FOUND, "ERR_DIRECT_INVOKE", message)
 }
 
+/// Dapr's word for what an error code is about, in what is counted (pubsub-behaviour, section 13.2).
+pub(crate) fn category(code: &str) -> &'static str {
+    let code = code.strip_prefix("ERR_").unwrap_or(code);
+    match code.split('_').next() {
+        Some("HEALTH" | "OUTBOUND") => "health",
+        Some("METADATA") => "metadata",
+        Some("DIRECT") => "service-invocation",
+        _ => "pubsub",
+    }
+}
+
 #[cfg(test)]
 mod tests;

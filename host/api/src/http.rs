@@ -55,13 +55,26 @@ impl Api {
 /// Answers a request.
 pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    let Some(origins) = &api.doors.origins else { return called(api, head, body).await };
+    let Some(origins) = &api.doors.origins else { return counted(api, called(api, head, body).await) };
     if let Some(answer) = origins.preflight(&head) {
         return answer;
     }
     let added = origins.headers(&head);
-    let mut answer = called(api, head, body).await;
+    let mut answer = counted(api, called(api, head, body).await);
     answer.headers_mut().extend(added);
+    answer
+}
+
+/// The error code in an answer's body, for who counts them.
+#[derive(Debug, Clone)]
+struct ErrorCode(String);
+
+/// An answer, its error code counted.
+fn counted(api: &Api, answer: Answer) -> Answer {
+    if let Some(ErrorCode(code)) = answer.extensions().get() {
+        let metrics = &api.doors.topology.load().environment.metrics;
+        metrics.error_code(&api.doors.caller.app_id, error::category(code), code);
+    }
     answer
 }
 
@@ -216,6 +229,9 @@ fn refuse(refusal: &Refusal) -> Answer {
     let mut answer = with_body(refusal.status, "application/json", refusal.body.to_string());
     if let Some(seconds) = refusal.retry_after_seconds {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(code) = refusal.body["errorCode"].as_str() {
+        answer.extensions_mut().insert(ErrorCode(code.to_owned()));
     }
     answer
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use whimbrel_pubsub::Features;
+use whimbrel_pubsub::{Features, Metrics};
 use whimbrel_resources::{Component, Conformance, PluginManifest, Text};
 use whimbrel_wasm::{BrokerSettings, Grants};
 
@@ -107,6 +107,7 @@ impl Profile {
             instance: instance.to_owned(),
             grants,
             open_wait: component.init_timeout,
+            metrics: Metrics::default(),
             batch_messages_max: None,
             trap_every: None,
         }

@@ -5,26 +5,22 @@
 //! A counter shows up once something was counted. Never a label from data; topics that are only published to are
 //! bounded. Absent on purpose: HTTP; `api` serves the text.
 
+mod families;
 mod handles;
+mod plugins;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+use prometheus::{Registry, TextEncoder};
+use whimbrel_resources::MetricsRule;
 
+use families::Families;
 pub use handles::Ingress;
 pub(crate) use handles::{Egress, InFlight, Status};
-
-/// Upper bounds of latencies, milliseconds: Dapr's, and ours below one.
-const LATENCY_BUCKETS_MS: [f64; 37] = [
-    0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0,
-    100.0, 130.0, 160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
-    50_000.0, 100_000.0,
-];
+pub use plugins::{Lags, PluginKind, Usage};
 
 /// Topics published to that are counted by name, those of all apps and components. Clients choose the names.
 const TOPICS_MAX: usize = 1000;
@@ -32,11 +28,16 @@ const TOPICS_MAX: usize = 1000;
 /// The topic that all others are counted under.
 const OTHER_TOPICS: &str = "(other)";
 
-const EGRESS_LABELS: [&str; 5] = ["app_id", "component", "namespace", "success", "topic"];
-const INGRESS_LABELS: [&str; 6] = ["app_id", "component", "namespace", "process_status", "status", "topic"];
-const INGRESS_BULK_LABELS: [&str; 5] = ["app_id", "component", "namespace", "process_status", "topic"];
-const OWN_LABELS: [&str; 3] = ["app_id", "component", "topic"];
-const REASON_LABELS: [&str; 4] = ["app_id", "component", "topic", "reason"];
+/// How it is counted.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsOptions {
+    /// Upper bounds of latencies, milliseconds, ascending. Empty: the usual ones.
+    pub latency_buckets_ms: Vec<f64>,
+    /// What becomes of the values of labels; of two for one label the last.
+    pub rules: Vec<MetricsRule>,
+    /// Whether the error codes of the API are counted.
+    pub error_codes: bool,
+}
 
 /// All that is counted in this process, or in one test.
 #[derive(Debug, Clone)]
@@ -51,45 +52,32 @@ struct Inner {
     namespace: String,
     /// None: they could not be made, and nothing is counted.
     families: Option<Families>,
+    error_codes: bool,
     /// By app, component and topic. Replaced when a topic is published to for the first time.
     egress: ArcSwap<HashMap<String, HashMap<String, Topics>>>,
-}
-
-/// The metrics without their labels.
-#[derive(Debug)]
-struct Families {
-    egress_count: IntCounterVec,
-    egress_latencies: HistogramVec,
-    egress_bulk_count: IntCounterVec,
-    egress_bulk_latencies: HistogramVec,
-    ingress_count: IntCounterVec,
-    ingress_latencies: HistogramVec,
-    ingress_bulk_count: IntCounterVec,
-    ingress_bulk_latencies: HistogramVec,
-    ingress_bulk_events: IntCounterVec,
-    in_flight: IntGaugeVec,
-    attempts: IntCounterVec,
-    further: IntCounterVec,
-    dropped: IntCounterVec,
-    dead_letters: IntCounterVec,
-    given_back: IntCounterVec,
 }
 
 impl Metrics {
     /// Nothing counted yet. `namespace` is the label of that name, empty where none is set.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
-        Self::with_buckets(namespace, &LATENCY_BUCKETS_MS)
+        Self::with_options(namespace, &MetricsOptions::default())
     }
 
-    /// The same with other upper bounds of latencies, milliseconds, ascending.
+    /// The same as the operator wants it.
     #[must_use]
-    pub fn with_buckets(namespace: &str, latency_buckets_ms: &[f64]) -> Self {
+    pub fn with_options(namespace: &str, options: &MetricsOptions) -> Self {
         let registry = Registry::new();
         // Constant names and labels, which a test makes all of: this does not fail.
         let failed = |error: &prometheus::Error| tracing::error!(%error, "bug: nothing is counted");
-        let families = Families::new(&registry, latency_buckets_ms).inspect_err(failed).ok();
-        Self(Arc::new(Inner { registry, namespace: namespace.to_owned(), families, egress: ArcSwap::default() }))
+        let families = Families::new(&registry, options).inspect_err(failed).ok();
+        Self(Arc::new(Inner {
+            registry,
+            namespace: namespace.to_owned(),
+            families,
+            error_codes: options.error_codes,
+            egress: ArcSwap::default(),
+        }))
     }
 
     /// All of it, in Prometheus' text format (version 0.0.4).
@@ -103,6 +91,26 @@ impl Metrics {
     #[must_use]
     pub fn ingress(&self, app_id: &str, component: &str, topic: &str) -> Arc<Ingress> {
         Arc::new(Ingress::new(self.clone(), app_id, component, topic))
+    }
+
+    /// A request of an app was answered with this error code, if that is to be counted.
+    pub fn error_code(&self, app_id: &str, category: &str, code: &str) {
+        if let Some(families) = self.0.families.as_ref().filter(|_| self.0.error_codes) {
+            families.error_codes.with(&[app_id, category, code]).inc();
+        }
+    }
+
+    /// What a plugin takes up, counted under the name of its resource.
+    #[must_use]
+    pub fn usage(&self, kind: PluginKind, name: &str) -> Usage {
+        Usage::new(self.0.families.as_ref(), kind, name)
+    }
+
+    /// How far groups are behind at a component's broker. `topic_prefix`: what its topics have there and their names have
+    /// not.
+    #[must_use]
+    pub fn lags(&self, component: &str, topic_prefix: Option<&str>) -> Lags {
+        Lags::new(self.clone(), component, topic_prefix)
     }
 
     /// The counters of what one app publishes to one topic.
@@ -134,101 +142,6 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new("")
-    }
-}
-
-impl Families {
-    fn new(registry: &Registry, latency_buckets_ms: &[f64]) -> prometheus::Result<Self> {
-        let registered = Registered(registry, latency_buckets_ms);
-        Ok(Self {
-            egress_count: registered.counter(
-                "dapr_component_pubsub_egress_count",
-                "Publishes, by whether they succeeded.",
-                &EGRESS_LABELS,
-            )?,
-            egress_latencies: registered.latencies(
-                "dapr_component_pubsub_egress_latencies",
-                "How long publishes took, milliseconds.",
-                &EGRESS_LABELS,
-            )?,
-            egress_bulk_count: registered.counter(
-                "dapr_component_pubsub_egress_bulk_count",
-                "Bulk publishes, by whether all of their messages were published.",
-                &EGRESS_LABELS,
-            )?,
-            egress_bulk_latencies: registered.latencies(
-                "dapr_component_pubsub_egress_bulk_latencies",
-                "How long bulk publishes took, milliseconds.",
-                &EGRESS_LABELS,
-            )?,
-            ingress_count: registered.counter(
-                "dapr_component_pubsub_ingress_count",
-                "Attempts to deliver, and what became of deliveries that had none that succeeded.",
-                &INGRESS_LABELS,
-            )?,
-            ingress_latencies: registered.latencies(
-                "dapr_component_pubsub_ingress_latencies",
-                "How long the app took for an attempt, milliseconds.",
-                &INGRESS_LABELS,
-            )?,
-            ingress_bulk_count: registered.counter(
-                "dapr_component_pubsub_ingress_bulk_count",
-                "Attempts to deliver a batch.",
-                &INGRESS_BULK_LABELS,
-            )?,
-            ingress_bulk_latencies: registered.latencies(
-                "dapr_component_pubsub_ingress_bulk_latencies",
-                "How long the app took for a batch, milliseconds.",
-                &INGRESS_BULK_LABELS,
-            )?,
-            ingress_bulk_events: registered.counter(
-                "dapr_component_pubsub_ingress_bulk_event_count",
-                "Attempts to deliver an event in a batch.",
-                &INGRESS_BULK_LABELS,
-            )?,
-            in_flight: registered.gauge("whimbrel_deliveries_in_flight", "Deliveries under way.", &OWN_LABELS)?,
-            attempts: registered.counter("whimbrel_delivery_attempts_total", "Attempts to deliver.", &OWN_LABELS)?,
-            further: registered.counter(
-                "whimbrel_delivery_further_attempts_total",
-                "Attempts after the first of a message, across redeliveries.",
-                &OWN_LABELS,
-            )?,
-            dropped: registered.counter("whimbrel_dropped_total", "Messages dropped, and why.", &REASON_LABELS)?,
-            dead_letters: registered.counter(
-                "whimbrel_dead_letters_total",
-                "Messages dead-lettered, and why.",
-                &REASON_LABELS,
-            )?,
-            given_back: registered.counter(
-                "whimbrel_given_back_total",
-                "Messages given back to the broker for another delivery, and why.",
-                &REASON_LABELS,
-            )?,
-        })
-    }
-}
-
-/// Where metrics are registered, and the buckets of latencies.
-struct Registered<'a>(&'a Registry, &'a [f64]);
-
-impl Registered<'_> {
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-        let options = HistogramOpts::new(name, help).buckets(self.1.to_vec());
-        self.register(HistogramVec::new(options, labels))
-    }
-
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
-        let made = made?;
-        self.0.register(Box::new(made.clone()))?;
-        Ok(made)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::folder;
+use crate::metrics_rule::MetricsRule;
 use crate::place::Place;
 use crate::problem::{Position, Problem, Problems, Severity};
 use crate::raw;
@@ -26,6 +27,10 @@ pub struct Configuration {
     pub metrics_enabled: Option<bool>,
     /// `spec.metrics.latencyDistributionBuckets`: upper bounds, milliseconds, ascending. Empty: not said.
     pub latency_buckets_ms: Vec<f64>,
+    /// `spec.metrics.rules`: what becomes of the values of labels.
+    pub metrics_rules: Vec<MetricsRule>,
+    /// `spec.metrics.recordErrorCodes`: whether the error codes of the API are counted.
+    pub record_error_codes: bool,
     /// `spec.features`, the one named `HotReload`. None: not said.
     pub hot_reload: Option<bool>,
     /// `spec.components.deny`: types (`pubsub.kafka`, `pubsub.kafka/v1`) that are not loaded.
@@ -136,7 +141,12 @@ pub fn configuration(
                 _ => problems.push(root.warning("no Configuration (dapr.io/v1alpha1), ignored".to_owned(), "")),
             }
         }
-        problems.extend(malformed.into_iter().map(|problem| Problem { severity: Severity::Error, ..problem }));
+        // Of a resource that is passed over there may be another; whoever names a file here means this one.
+        let fatal = |problem: Problem| {
+            let what = problem.what.replacen(", ignored", "", 1);
+            Problem { severity: Severity::Error, what, ..problem }
+        };
+        problems.extend(malformed.into_iter().map(fatal));
         problems[before..].sort_by_key(|problem| problem.at.line);
     }
     if let Some(file) = files.get(FILES_MAX) {

@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc};
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
-use whimbrel_pubsub::{Caller, HandlerError, HandlerJob, Outcome, PublishError, PublishRequest, Topology, Trace};
+use whimbrel_pubsub::{
+    Caller, HandlerError, HandlerJob, Outcome, PluginKind, PublishError, PublishRequest, Topology, Trace, Usage,
+};
 use whimbrel_resources::HandlerLimits;
 
 use crate::bindings::subscriber::exports::whimbrel::pubsub::handler as wit;
@@ -44,7 +46,9 @@ pub fn start_handler(
     queue: mpsc::Receiver<HandlerJob>,
     settings: HandlerSettings,
 ) -> Result<(), LoadError> {
+    let usage = settings.topology.load().environment.metrics.usage(PluginKind::Handler, &settings.name);
     let pool = Pool {
+        usage,
         engines: loader.engines().clone(),
         pre: prepare(loader, plugin)?,
         permits: Arc::new(Semaphore::new(settings.limits.instances.max(1) as usize)),
@@ -106,6 +110,8 @@ struct Instance {
 
 struct Pool {
     engines: Engines,
+    /// What all instances take up together.
+    usage: Usage,
     pre: SubscriberPre<HandlerState>,
     permits: Arc<Semaphore>,
     log: PluginLog,
@@ -149,15 +155,14 @@ impl Pool {
     async fn instantiate(&self) -> Result<Instance, HandlerError> {
         let memory = usize::try_from(self.settings.limits.memory_bytes).unwrap_or(usize::MAX);
         let data = HandlerState {
-            state: State::new(self.log.clone(), Arc::new(Grants::default()), memory),
+            state: State::new(self.log.clone(), Arc::new(Grants::default()), memory, self.usage.clone()),
             caller: self.settings.caller.clone(),
             topology: Arc::clone(&self.settings.topology),
             trace: Trace::default(),
         };
         let (mut store, busy) = state::store(&self.engines.handlers, data, self.settings.limits.deadline);
         let words = store.data().state.last_words.clone();
-        let starting =
-            Ticking { ticker: &self.engines.ticker, future: Box::pin(self.pre.instantiate_async(&mut store)) };
+        let starting = self.ticking(self.pre.instantiate_async(&mut store));
         let reason = match tokio::time::timeout(self.settings.limits.deadline, starting).await {
             Ok(Ok(guest)) => return Ok(Instance { store, guest, busy, events: 0 }),
             Ok(Err(error)) => why(&error, &words.take()),
@@ -167,6 +172,11 @@ impl Pool {
         Err(HandlerError::Gone)
     }
 
+    /// Something that runs the handler's code.
+    fn ticking<F: Future>(&self, future: F) -> Ticking<'_, F> {
+        Ticking { ticker: &self.engines.ticker, usage: &self.usage, future: Box::pin(future) }
+    }
+
     async fn call(&self, mut instance: Instance, job: &mut HandlerJob) -> Result<Outcome, HandlerError> {
         let words = instance.store.data().state.last_words.clone();
         let (event, info) = (event(job), info(job));
@@ -174,7 +184,7 @@ impl Pool {
         instance.busy.reset();
         let handler = instance.guest.whimbrel_pubsub_handler();
         let call = handler.call_handle(&mut instance.store, &event, &info);
-        let call = Ticking { ticker: &self.engines.ticker, future: Box::pin(call) };
+        let call = self.ticking(call);
         let answered = tokio::select! {
             biased;
             answered = tokio::time::timeout(self.settings.limits.deadline, call) => answered,

@@ -1,13 +1,13 @@
 //! One instance of an adapter, as its supervisor holds it: a task that owns the store. It serves from its start, or it is
 //! opened beside the one that serves and waits until it may.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use whimbrel_pubsub::Features;
+use whimbrel_pubsub::{Features, Usage};
 
 use crate::broker::{Adapter, BUSY_MAX, BrokerSettings, BrokerState, MEMORY_BYTES_MAX, Ticking, why};
 use crate::grants::Grants;
@@ -32,8 +32,8 @@ pub(crate) struct Common {
     pub(crate) places: Places,
     /// Instances so far.
     pub(crate) started: AtomicU64,
-    /// Bytes of linear memory of one instance, the one that grew last.
-    pub(crate) memory: Arc<AtomicUsize>,
+    /// What all of them take up together.
+    pub(crate) usage: Usage,
     /// Times that messages may have been lost by the broker.
     pub(crate) losses: Arc<AtomicU64>,
 }
@@ -150,8 +150,7 @@ async fn live(
     beside: Option<oneshot::Receiver<()>>,
 ) -> Result<End, String> {
     let engines = made.adapter.engines();
-    let data = State::new(made.log.clone(), Arc::clone(&made.grants), MEMORY_BYTES_MAX);
-    let data = data.measured(Arc::clone(&common.memory));
+    let data = State::new(made.log.clone(), Arc::clone(&made.grants), MEMORY_BYTES_MAX, common.usage.clone());
     let last_words = data.last_words.clone();
     let (mut store, busy) = state::store(&engines.adapters, data, BUSY_MAX);
     let number = common.started.fetch_add(1, Ordering::Relaxed);
@@ -160,5 +159,6 @@ async fn live(
         let guest = made.adapter.pre().instantiate_async(&mut store).await?;
         store.run_concurrent(async |accessor| worker::run(accessor, &guest, orders, beside, &shared).await).await?
     };
-    Ticking { ticker: &engines.ticker, future: Box::pin(life) }.await.map_err(|error| why(&error, &last_words.take()))
+    let life = Ticking { ticker: &engines.ticker, usage: &common.usage, future: Box::pin(life) };
+    life.await.map_err(|error| why(&error, &last_words.take()))
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use whimbrel_pubsub::Lags;
 
 /// A topic and a group.
 type Key = (Arc<str>, String);
@@ -12,9 +13,12 @@ type Key = (Arc<str>, String);
 /// The instance that holds a place, and how many of its subscriptions do.
 type Holder = (u64, usize);
 
-/// All places of one broker.
+/// All places of one broker, and how far behind they are.
 #[derive(Debug, Clone)]
-pub(crate) struct Places(Arc<watch::Sender<HashMap<Key, Holder>>>);
+pub(crate) struct Places {
+    held: Arc<watch::Sender<HashMap<Key, Holder>>>,
+    lags: Lags,
+}
 
 /// A place is held as long as this lives.
 #[derive(Debug)]
@@ -24,16 +28,25 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(HashMap::new())))
+    pub(crate) fn new(lags: Lags) -> Self {
+        Self { held: Arc::new(watch::Sender::new(HashMap::new())), lags }
+    }
+
+    /// An adapter tells how far a place is behind. Of a place that nobody holds it says nothing: topics and groups are its
+    /// own words.
+    pub(crate) fn lag(&self, topic: &str, group: &str, messages: u64) {
+        let held = self.held.borrow();
+        if held.contains_key(&(Arc::from(topic), group.to_owned())) {
+            self.lags.tell(topic, group, messages);
+        }
     }
 
     /// Takes a place, once no other instance has it. An instance may have it more than once.
     pub(crate) async fn take(&self, instance: u64, topic: Arc<str>, group: String) -> Place {
         let key = (topic, group);
-        let mut changes = self.0.subscribe();
+        let mut changes = self.held.subscribe();
         loop {
-            if self.0.send_if_modified(|held| enter(held, instance, &key)) {
+            if self.held.send_if_modified(|held| enter(held, instance, &key)) {
                 return Place { places: self.clone(), key };
             }
             let is_free = |held: &HashMap<Key, Holder>| held.get(&key).is_none_or(|(holder, _)| *holder == instance);
@@ -52,11 +65,12 @@ fn enter(held: &mut HashMap<Key, Holder>, instance: u64, key: &Key) -> bool {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.0.send_modify(|held| {
+        self.places.held.send_modify(|held| {
             if let Some((_, count)) = held.get_mut(&self.key) {
                 *count -= 1;
                 if *count == 0 {
                     held.remove(&self.key);
+                    self.places.lags.forget(&self.key.0, &self.key.1);
                 }
             }
         });
@@ -67,11 +81,34 @@ impl Drop for Place {
 mod tests {
     use futures::FutureExt as _;
 
+    use whimbrel_pubsub::Metrics;
+
     use super::*;
+
+    fn places(metrics: &Metrics) -> Places {
+        Places::new(metrics.lags("bus", None))
+    }
+
+    #[test]
+    fn only_who_is_there_can_be_behind() {
+        let metrics = Metrics::default();
+        let places = places(&metrics);
+        let shown = || metrics.text().lines().filter(|line| line.starts_with("whimbrel_lag")).count();
+        let mine = places.take(1, Arc::from("t"), "me".to_owned()).now_or_never().unwrap();
+        let again = places.take(1, Arc::from("t"), "me".to_owned()).now_or_never().unwrap();
+        places.lag("t", "me", 3);
+        places.lag("t", "nobody", 3);
+        places.lag("made up", "me", 3);
+        assert_eq!(shown(), 1, "{}", metrics.text());
+        drop(mine);
+        assert_eq!(shown(), 1, "one of its subscriptions is left");
+        drop(again);
+        assert_eq!(shown(), 0, "{}", metrics.text());
+    }
 
     #[test]
     fn one_instance_at_a_time() {
-        let places = Places::new();
+        let places = places(&Metrics::default());
         let take = |instance, topic: &str| Box::pin(places.take(instance, Arc::from(topic), "me".to_owned()));
         let first = take(1, "a").now_or_never().unwrap();
         let again = take(1, "a").now_or_never().unwrap();

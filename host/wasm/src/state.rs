@@ -1,13 +1,14 @@
 //! What belongs to one store: WASI with everything denied, limits, grants, the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use whimbrel_pubsub::Usage;
 
 use crate::engine::{TABLE_ELEMENTS_MAX, TICK};
 use crate::grants::Grants;
@@ -38,7 +39,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(log: PluginLog, grants: Arc<Grants>, memory_bytes: usize) -> Self {
+    /// `usage` is told of each byte of linear memory, at most `memory_bytes` of them.
+    pub(crate) fn new(log: PluginLog, grants: Arc<Grants>, memory_bytes: usize, usage: Usage) -> Self {
         let last_words = LastWords::default();
         let mut wasi = WasiCtx::builder();
         // No arguments, no environment, no folders, no sockets, no names. Clocks and random numbers are harmless.
@@ -46,19 +48,13 @@ impl State {
         Self {
             wasi: wasi.build(),
             table: ResourceTable::new(),
-            limits: Limits { bytes_max: memory_bytes, bytes: 0, gauge: Arc::default() },
+            limits: Limits { bytes_max: memory_bytes, bytes: 0, usage },
             grants,
             log,
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
             last_words,
             busy: BusyTicks::default(),
         }
-    }
-
-    /// The same, which writes here how many bytes of linear memory it has.
-    pub(crate) fn measured(mut self, gauge: Arc<AtomicUsize>) -> Self {
-        self.limits.gauge = gauge;
-        self
     }
 }
 
@@ -68,8 +64,8 @@ struct Limits {
     bytes_max: usize,
     /// All linear memories together.
     bytes: usize,
-    /// The same, for others to read.
-    gauge: Arc<AtomicUsize>,
+    /// Of all stores of the plugin.
+    usage: Usage,
 }
 
 impl ResourceLimiter for Limits {
@@ -77,8 +73,8 @@ impl ResourceLimiter for Limits {
         let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
         let fits = bytes <= self.bytes_max;
         if fits {
+            self.usage.grew(bytes - self.bytes);
             self.bytes = bytes;
-            self.gauge.store(bytes, Ordering::Relaxed);
         }
         Ok(fits)
     }
@@ -97,6 +93,12 @@ impl ResourceLimiter for Limits {
 
     fn memories(&self) -> usize {
         MEMORIES_MAX
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.usage.gave_back(self.bytes);
     }
 }
 
@@ -158,22 +160,31 @@ impl AsMut<State> for State {
 mod tests {
     use super::*;
 
+    fn usage() -> Usage {
+        whimbrel_pubsub::Metrics::default().usage(whimbrel_pubsub::PluginKind::Broker, "bus")
+    }
+
     #[test]
     fn all_memories_count_together() {
-        let gauge = Arc::default();
-        let mut limits = Limits { bytes_max: 100, bytes: 0, gauge: Arc::clone(&gauge) };
+        let usage = usage();
+        let mut limits = Limits { bytes_max: 100, bytes: 0, usage: usage.clone() };
         let mut grows = |from, to| limits.memory_growing(from, to, None).unwrap();
         assert!(grows(0, 60));
         assert!(grows(0, 30), "a second memory");
         assert!(!grows(30, 41), "90 and 11 more");
         assert!(grows(60, 70));
         assert!(!grows(0, 1));
-        assert_eq!(gauge.load(Ordering::Relaxed), 100);
+        assert_eq!(usage.memory_bytes(), 100);
+        let mut other = Limits { bytes_max: 100, bytes: 0, usage: usage.clone() };
+        assert!(other.memory_growing(0, 7, None).unwrap());
+        assert_eq!(usage.memory_bytes(), 107, "of two stores");
+        drop(limits);
+        assert_eq!(usage.memory_bytes(), 7, "one is gone");
     }
 
     #[test]
     fn tables_and_their_number_are_bounded() {
-        let mut limits = Limits { bytes_max: 0, bytes: 0, gauge: Arc::default() };
+        let mut limits = Limits { bytes_max: 0, bytes: 0, usage: usage() };
         assert!(limits.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
         assert!(!limits.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).unwrap());
         assert_eq!(

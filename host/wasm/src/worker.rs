@@ -21,6 +21,7 @@ use crate::broker::{BrokerSettings, BrokerState};
 use crate::instance::Common;
 use crate::jobs::{self, Closing, Jobs};
 use crate::log::PluginLog;
+use crate::places::Places;
 use crate::state::{BusyTicks, State};
 use crate::voice::Voice;
 use crate::{convert, feed};
@@ -505,11 +506,13 @@ async fn publish(
 struct ToState {
     voice: Arc<Voice>,
     losses: Arc<AtomicU64>,
+    places: Places,
 }
 
 impl ToState {
     fn new(shared: &Shared<'_>) -> Self {
-        Self { voice: Arc::clone(shared.voice), losses: Arc::clone(&shared.common.losses) }
+        let common = shared.common;
+        Self { voice: Arc::clone(shared.voice), losses: Arc::clone(&common.losses), places: common.places.clone() }
     }
 
     fn tell(&self, status: wit::Status) {
@@ -530,6 +533,7 @@ impl ToState {
             }
             wit::Status::Lag(lag) => {
                 tracing::debug!(broker, topic = lag.topic, group = lag.group, messages = lag.messages, "lag");
+                self.places.lag(&lag.topic, &lag.group, lag.messages);
             }
         }
     }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use whimbrel_api::{Probe, ProbeError};
 
+/// The shortest interval of `--hot-reload-reconcile-interval`.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+
 /// How often the app is asked for its health, seconds, unless something else is said (pubsub-behaviour 6.9).
 const PROBE_INTERVAL_SECONDS: u64 = 5;
 
@@ -19,6 +22,7 @@ const PROBE_THRESHOLD: u32 = 3;
 
 use crate::documents::{CompletionsArguments, SchemaArguments};
 use crate::publish::PublishArguments;
+use crate::reload::LOOK_EVERY;
 use crate::subscribe::SubscribeArguments;
 
 /// A pub/sub host whose broker adapters and handlers are sandboxed WebAssembly components.
@@ -131,11 +135,15 @@ pub enum PluginsCommand {
 
 /// The flags of `whimbrel run`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(disable_help_subcommand = true, version)]
+// As with Go's flags, of one that is given twice the last counts.
+#[command(disable_help_subcommand = true, version, args_override_self = true)]
 pub struct RunArguments {
     /// Prints the version, as daprd's flag of this name does.
     #[arg(long, action = ArgAction::Version)]
     pub build_info: Option<bool>,
+    /// Waits until the host at --dapr-http-port of this machine can publish, and ends.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub wait: bool,
     /// The app this host stands beside: its identity for scopes and its consumer group.
     #[arg(long)]
     pub app_id: Option<String>,
@@ -199,6 +207,9 @@ pub struct RunArguments {
     /// How long publishing goes on after the subscriptions have stopped, before the host stops: `30s`.
     #[arg(long, value_parser = go_duration)]
     pub dapr_block_shutdown_duration: Option<Duration>,
+    /// How often changed files are looked for that the system does not tell of: `30s`; 0: every 5 seconds.
+    #[arg(long, default_value = "0", hide_default_value = true, value_parser = go_duration)]
+    pub hot_reload_reconcile_interval: Duration,
     /// Web pages that may call the API from a browser, separated by commas; `*`: all. None: browsers are told nothing.
     #[arg(long, default_value = "")]
     pub allowed_origins: String,
@@ -264,8 +275,8 @@ macro_rules! ignored {
 }
 
 ignored!(
-    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_mtls, enable_profiling, wait;
-    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, hot_reload_reconcile_interval, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
+    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_mtls, enable_profiling;
+    values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {
@@ -294,6 +305,26 @@ impl RunArguments {
         let timeout = Duration::from_millis(positive(self.app_health_probe_timeout).unwrap_or(PROBE_TIMEOUT_MILLIS));
         let threshold = positive(self.app_health_threshold.into()).unwrap_or(PROBE_THRESHOLD);
         Probe::new(&self.app_health_check_path, interval, timeout, threshold).map(Some)
+    }
+
+    /// The flag of a port of the host that is the app's port, too.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&'static str> {
+        let ports = [
+            ("--dapr-http-port", Some(self.dapr_http_port)),
+            ("--dapr-public-port", self.dapr_public_port),
+            ("--metrics-port", self.metrics_port),
+        ];
+        let is_apps =
+            |(_, port): &&(&str, Option<u16>)| port.is_some_and(|port| port != 0 && Some(port) == self.app_port);
+        ports.iter().find(is_apps).map(|(flag, _)| *flag)
+    }
+
+    /// How often files are looked at, told or not. No more often than is good for the disk.
+    #[must_use]
+    pub fn look_every(&self) -> Duration {
+        let asked = self.hot_reload_reconcile_interval;
+        if asked.is_zero() { LOOK_EVERY } else { asked.max(LOOK_EVERY_MIN) }
     }
 
     /// How long stopping may take; none: no limit. Negative means the default, as for daprd.

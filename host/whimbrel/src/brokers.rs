@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
-use whimbrel_pubsub::Broker;
+use whimbrel_pubsub::{Broker, Metrics};
 use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity};
 use whimbrel_wasm::{Adapter, BrokerSettings, BrokerState, Grants, Loader, Plugin};
 
@@ -103,12 +103,17 @@ pub(crate) fn initialization(component: &Component, error: &anyhow::Error) -> an
 ///
 /// # Errors
 /// One did not open and it is not optional. Those that did are closed again.
-pub(crate) async fn start(planned: Vec<Planned>, loader: &Loader, instance: &str) -> anyhow::Result<Vec<Started>> {
+pub(crate) async fn start(
+    planned: Vec<Planned>,
+    loader: &Loader,
+    instance: &str,
+    metrics: &Metrics,
+) -> anyhow::Result<Vec<Started>> {
     let mut started = Vec::new();
     let mut opening = Vec::new();
     for Planned { component, optional, plugin, manifest, stamp } in planned {
         let (broker, queue) = Broker::new(Arc::clone(&component));
-        let settings = settings(&component, manifest.as_ref(), instance);
+        let settings = settings(&component, manifest.as_ref(), instance, metrics);
         let digest = plugin.digest();
         let (state, replacer) = match adapter(loader, plugin).await {
             Ok(adapter) => adapter.start_replaceable(&broker, queue, settings),
@@ -157,7 +162,12 @@ pub(crate) fn grants(component: &Component, manifest: Option<&PluginManifest>) -
     grants
 }
 
-fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: &str) -> BrokerSettings {
+fn settings(
+    component: &Component,
+    manifest: Option<&PluginManifest>,
+    instance: &str,
+    metrics: &Metrics,
+) -> BrokerSettings {
     BrokerSettings {
         name: component.name.clone(),
         properties: component
@@ -168,6 +178,7 @@ fn settings(component: &Component, manifest: Option<&PluginManifest>, instance: 
         instance: instance.to_owned(),
         grants: grants(component, manifest),
         open_wait: component.init_timeout,
+        metrics: metrics.clone(),
         batch_messages_max: None,
         trap_every: std::env::var("WHIMBREL_TRAP_ADAPTERS_EVERY").ok().and_then(|messages| messages.parse().ok()),
     }

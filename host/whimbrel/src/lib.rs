@@ -20,6 +20,7 @@ mod stop;
 mod subscribe;
 mod subscriptions;
 mod telemetry;
+mod wait;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -60,6 +61,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
+        Ok(runtime) if run.wait => runtime.block_on(wait::until_outbound(run.dapr_http_port)),
         Ok(runtime) => runtime.block_on(run::run(*run)),
         Err(error) => {
             tracing::error!("starting the runtime: {error}");

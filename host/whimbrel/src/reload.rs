@@ -9,6 +9,7 @@ mod stamp;
 
 use std::time::Duration;
 
+pub(crate) use changes::LOOK_EVERY;
 pub(crate) use plugins::{Followers, Replaceable};
 pub(crate) use resources::{Declared, Follower};
 pub(crate) use stamp::Stamp;

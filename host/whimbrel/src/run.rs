@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
-use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, Topology};
+use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, MetricsOptions, Topology};
 use whimbrel_resources::{Configuration, Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
@@ -44,6 +44,10 @@ pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
         tracing::error!("--app-protocol {} is not supported by this version; use http", arguments.app_protocol);
         return Exit::Usage;
     }
+    if let Some(flag) = arguments.conflict() {
+        tracing::error!("the port that {flag} names is the app's (--app-port)");
+        return Exit::Usage;
+    }
     if let Err(error) = arguments.probe() {
         tracing::error!("{error}");
         return Exit::Usage;
@@ -63,6 +67,7 @@ pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
         folders: arguments.resources_path.clone(),
         app_id: app_id.clone(),
         denied: configuration.denied_components.clone(),
+        look_every: arguments.look_every(),
         follows: configuration.hot_reload.unwrap_or(true),
     };
     let (snapshot, problems) = declared.read();
@@ -147,13 +152,14 @@ async fn host(
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
+    let environment = environment(&configuration);
     let started = tokio::select! { biased;
-        started = brokers::start(planned, &loader, &instance) => started?,
+        started = brokers::start(planned, &loader, &instance, &environment.metrics) => started?,
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
-    let followers = Followers::new(&snapshot.components, declared.follows, &search, &loader, &stopping);
-    let environment = environment(&configuration);
+    let followers =
+        Followers::new(&snapshot.components, declared.follows, &search, &loader, declared.look_every, &stopping);
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
     let topology = Arc::new(ArcSwap::from_pointee(first(environment, &started, &snapshot)));
@@ -343,22 +349,22 @@ fn doors(
     let mut doors = Doors::new(Arc::clone(topology), caller.clone(), Arc::clone(health));
     doors.api_token = env::var("DAPR_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new);
     doors.body_bytes_max = arguments.body_bytes_max();
+    doors.http2 = !env::var("DAPR_HTTP_DISABLE_H2C").is_ok_and(|text| is_truthy(&text));
     doors.origins = Origins::parse(&arguments.allowed_origins);
     doors.head_bytes_max = arguments.header_bytes_max();
-    doors.http2 = !env::var("DAPR_HTTP_DISABLE_H2C").is_ok_and(|value| is_truthy(&value));
     // The other half is for brokers, apps and files.
     let sockets = usize::try_from(descriptors::raise_limit() / 2).unwrap_or(usize::MAX);
     doors.connections_max = doors.connections_max.min(sockets.max(1));
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.app_health = app.and_then(|(app, _)| app.health());
     doors.access = configuration.api;
+    doors.enabled_features = if configuration.hot_reload.unwrap_or(true) { vec!["HotReload"] } else { Vec::new() };
     Arc::new(doors)
 }
 
-/// Whether the value of a variable switches something on, as Dapr has it.
-fn is_truthy(value: &str) -> bool {
-    let value = value.trim();
-    ["y", "yes", "true", "t", "on", "1"].iter().any(|word| value.eq_ignore_ascii_case(word))
+/// What Dapr takes for yes in the environment.
+fn is_truthy(text: &str) -> bool {
+    ["1", "true", "t", "on", "yes", "y"].iter().any(|yes| text.trim().eq_ignore_ascii_case(yes))
 }
 
 /// Serves the public port, if there is to be one, until `stop`.
@@ -400,11 +406,12 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
 /// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
 fn environment(configuration: &Configuration) -> Environment {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
-    let metrics = match &*configuration.latency_buckets_ms {
-        [] => Metrics::new(&namespace),
-        buckets => Metrics::with_buckets(&namespace, buckets),
+    let options = MetricsOptions {
+        latency_buckets_ms: configuration.latency_buckets_ms.clone(),
+        rules: configuration.metrics_rules.clone(),
+        error_codes: configuration.record_error_codes,
     };
-    Environment { metrics, ..Environment::system() }
+    Environment { metrics: Metrics::with_options(&namespace, &options), ..Environment::system() }
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.

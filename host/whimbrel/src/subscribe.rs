@@ -118,13 +118,14 @@ async fn subscribe(arguments: &SubscribeArguments, tail: &Arc<Tail>, stopping: &
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, run::cache_folder());
     let instance = run::instance_name();
+    let environment = Environment::system();
     let started = tokio::select! { biased;
-        started = brokers::start(planned, &loader, &instance) => started?,
+        started = brokers::start(planned, &loader, &instance, &environment.metrics) => started?,
         () = stopping.cancelled() => return Ok(()),
     };
     let opened: Vec<Broker> = started.iter().map(|one| one.broker.clone()).collect();
     let running = opened.iter().map(|broker| (broker.declared.name.clone(), broker.clone())).collect();
-    let topology = Topology { environment: Environment::system(), brokers: running, policies: Policies::default() };
+    let topology = Topology { environment, brokers: running, policies: Policies::default() };
     let topology = Arc::new(ArcSwap::from_pointee(topology));
     let (handler, queue) = Handler::new();
     let subscription = subscription(arguments, Caller { app_id: Arc::from(app_id.as_str()) }, group.clone(), handler);

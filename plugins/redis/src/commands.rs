@@ -162,6 +162,11 @@ pub(crate) fn consumers(out: &mut Vec<u8>, stream: &str, group: &str) {
     command(out, &[b"XINFO", b"CONSUMERS", stream.as_bytes(), group.as_bytes()]);
 }
 
+/// The groups of a stream.
+pub(crate) fn groups(out: &mut Vec<u8>, stream: &str) {
+    command(out, &[b"XINFO", b"GROUPS", stream.as_bytes()]);
+}
+
 fn write_ids(out: &mut Vec<u8>, ids: &[EntryId]) {
     for id in ids {
         id.with_text(|id| bulk(out, id));

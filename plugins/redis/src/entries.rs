@@ -85,6 +85,17 @@ pub(crate) fn consumers(reply: Reply<'_>) -> Vec<Consumer> {
     reply.items().into_iter().flatten().filter_map(consumer).collect()
 }
 
+/// How many entries of the stream no consumer of a group has read, from an `XINFO GROUPS` reply. None: the server does not
+/// know, because it is older than Redis 7 or because of entries that were deleted.
+pub(crate) fn lag(reply: Reply<'_>, group: &str) -> Option<u64> {
+    let lag = |fields: Reply<'_>| {
+        let fields: Vec<Reply<'_>> = fields.items()?.collect();
+        let value = |name: &[u8]| fields.chunks_exact(2).find(|pair| pair[0].bytes() == Some(name)).map(|pair| pair[1]);
+        (value(b"name")?.bytes() == Some(group.as_bytes())).then(|| value(b"lag")?.integer())?
+    };
+    u64::try_from(reply.items()?.find_map(lag)?).ok()
+}
+
 impl Entry<'_> {
     /// Whether the entry was deleted from the stream.
     pub(crate) fn is_deleted(&self) -> bool {

@@ -4,7 +4,7 @@
 //! publish    publish ──► pipe (one pipelined connection) ──► Redis
 //! deliver    fetch (a blocking connection for each group) ──► subscription ──► host
 //! again      pending (own entries of an earlier life, those of the dead) and retries, over the pipe
-//! upkeep     leases, consumers
+//! upkeep     leases, consumers, lag
 //! ```
 //!
 //! `protocol`, `commands`, `entries`, `failure`, `config` and `ledger` know no connection. Absent on purpose: Redis
@@ -19,6 +19,7 @@ mod failure;
 mod fetch;
 pub mod fuzz;
 mod hub;
+mod lag;
 mod leases;
 mod ledger;
 mod pending;
@@ -106,6 +107,7 @@ impl Adapter for Redis {
         });
         task::spawn(retries::run(Rc::clone(&hub)));
         task::spawn(consumers::keep_swept(weak.clone()));
+        task::spawn(lag::run(weak.clone()));
         if let Some(lease) = settings.lease {
             task::spawn(leases::keep(weak, lease));
         }

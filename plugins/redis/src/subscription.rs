@@ -120,6 +120,11 @@ impl Sub {
         self.is_open() && self.recover.get().is_none()
     }
 
+    /// Whether its last read has shown that there is nothing more.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.is_ready() && !self.hot.get()
+    }
+
     /// Learns from the entries of a reply how large they are. The guess goes up at once and down step by step.
     pub(crate) fn learn(&self, largest: usize) {
         self.entry_bytes.set(largest.max(self.entry_bytes.get() / 2).max(1));

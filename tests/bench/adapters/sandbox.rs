@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use whimbrel::pubsub::Broker;
+use whimbrel::pubsub::{Broker, Metrics};
 use whimbrel::resources::{Component, Position, Text, TopicScopes};
 use whimbrel::wasm::{BrokerSettings, BrokerState, Engines, Grants, Loader, Plugin, start_broker};
 
@@ -23,6 +23,7 @@ pub async fn open(kind: &str, properties: &[(String, String)], batch: usize) -> 
         instance: "bench".to_owned(),
         grants,
         open_wait: Duration::from_secs(10),
+        metrics: Metrics::default(),
         batch_messages_max: Some(u32::try_from(batch).unwrap()),
         trap_every: None,
     };

@@ -25,7 +25,7 @@ const VALUE_BYTES_MAX: u64 = 4 * 1024;
 struct Metadata<'a> {
     id: &'a str,
     runtime_version: &'a str,
-    enabled_features: [&'a str; 0],
+    enabled_features: &'a [&'static str],
     components: Vec<Component<'a>>,
     extended: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -114,7 +114,7 @@ pub(super) fn get(api: &Api) -> Answer {
     let metadata = Metadata {
         id: &doors.caller.app_id,
         runtime_version: env!("CARGO_PKG_VERSION"),
-        enabled_features: [],
+        enabled_features: &doors.enabled_features,
         components: brokers.into_iter().map(component).collect(),
         extended: extended(api),
         subscriptions: subscriptions.iter().map(|subscription| subscribed(subscription)).collect(),

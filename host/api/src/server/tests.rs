@@ -420,6 +420,7 @@ async fn metadata_shows_what_runs() {
             token: None,
             probe: Probe::new("well", Duration::from_secs(90), Duration::from_millis(500), 3).ok(),
         });
+        doors.enabled_features = vec!["HotReload"];
         doors.app_health = Some(tokio::sync::watch::Sender::new(false).subscribe());
     };
     let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), change).await;
@@ -430,7 +431,7 @@ async fn metadata_shows_what_runs() {
     let expect = json!({
         "id": "me",
         "runtimeVersion": version,
-        "enabledFeatures": [],
+        "enabledFeatures": ["HotReload"],
         "components": [{ "name": "bus", "type": "pubsub.fake", "version": "v1", "capabilities": [] }],
         "extended": {
             "daprRuntimeVersion": version, "key1": "value1", "broker.bus": "restarting (3 of 10): trapped",

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
-use super::{Families, Metrics, millis};
+use super::families::{Families, Family};
+use super::{Metrics, millis};
 use crate::delivery::Reason;
 use crate::error::HandlerError;
 use crate::handler::Outcome;
@@ -94,10 +95,10 @@ impl Labels {
     }
 
     /// Adds to a count that has a reason. Only for what is no everyday matter.
-    fn count_reason(&self, family: impl Fn(&Families) -> &IntCounterVec, reason: &Reason) {
+    fn count_reason(&self, family: impl Fn(&Families) -> &Family<IntCounterVec>, reason: &Reason) {
         if let Some(families) = self.families() {
             let [app_id, component, topic] = self.own();
-            family(families).with_label_values(&[app_id, component, topic, word(reason)]).inc();
+            family(families).with(&[app_id, component, topic, word(reason)]).inc();
         }
     }
 }
@@ -138,7 +139,7 @@ impl Egress {
     fn count(
         &self,
         [failed, succeeded]: &[Measured; 2],
-        choose: impl Fn(&Families) -> (&IntCounterVec, &HistogramVec),
+        choose: impl Fn(&Families) -> (&Family<IntCounterVec>, &Family<HistogramVec>),
         all_is_well: bool,
         took: Duration,
     ) {
@@ -147,7 +148,7 @@ impl Egress {
             let (families, [app_id, component, topic]) = (self.labels.families()?, self.labels.own());
             let labels = [app_id, component, &self.labels.metrics.0.namespace, word, topic];
             let (count, latencies) = choose(families);
-            Some((count.with_label_values(&labels), latencies.with_label_values(&labels)))
+            Some((count.with(&labels), latencies.with(&labels)))
         });
         if let Some((count, latencies)) = made {
             count.inc();
@@ -176,11 +177,11 @@ impl Ingress {
     pub(crate) fn attempted(&self, number: u32, status: Status, took: Duration) {
         self.count(status, Some(took));
         let own = || self.labels.own();
-        let attempts = || Some(self.labels.families()?.attempts.with_label_values(&own()));
+        let attempts = || Some(self.labels.families()?.attempts.with(&own()));
         if let Some(attempts) = self.attempts.get_or_init(attempts) {
             attempts.inc();
         }
-        let further = || Some(self.labels.families()?.further.with_label_values(&own()));
+        let further = || Some(self.labels.families()?.further.with(&own()));
         if number > 1
             && let Some(further) = self.further.get_or_init(further)
         {
@@ -192,8 +193,8 @@ impl Ingress {
     pub(crate) fn attempted_batch(&self, took: Duration) {
         let made = self.batches.get_or_init(|| {
             let (families, labels) = (self.labels.families()?, self.bulk_labels(""));
-            let count = families.ingress_bulk_count.with_label_values(&labels);
-            Some((count, families.ingress_bulk_latencies.with_label_values(&labels)))
+            let count = families.ingress_bulk_count.with(&labels);
+            Some((count, families.ingress_bulk_latencies.with(&labels)))
         });
         if let Some((count, latencies)) = made {
             count.inc();
@@ -211,8 +212,7 @@ impl Ingress {
             Status::Drop | Status::Dead => drop,
         };
         let [process_status, _] = status.labels();
-        let made =
-            || Some(self.labels.families()?.ingress_bulk_events.with_label_values(&self.bulk_labels(process_status)));
+        let made = || Some(self.labels.families()?.ingress_bulk_events.with(&self.bulk_labels(process_status)));
         if let Some(events) = events.get_or_init(made) {
             events.inc();
         }
@@ -245,7 +245,7 @@ impl Ingress {
 
     /// A delivery is under way, until this is dropped.
     pub(crate) fn begin(&self) -> InFlight<'_> {
-        let made = || Some(self.labels.families()?.in_flight.with_label_values(&self.labels.own()));
+        let made = || Some(self.labels.families()?.in_flight.with(&self.labels.own()));
         let gauge = self.in_flight.get_or_init(made).as_ref();
         gauge.inspect(|gauge| gauge.inc());
         InFlight(gauge)
@@ -262,8 +262,8 @@ impl Ingress {
             let (families, [app_id, component, topic]) = (self.labels.families()?, self.labels.own());
             let [process_status, status] = status.labels();
             let labels = [app_id, component, &self.labels.metrics.0.namespace, process_status, status, topic];
-            let count = families.ingress_count.with_label_values(&labels);
-            Some((count, families.ingress_latencies.with_label_values(&labels)))
+            let count = families.ingress_count.with(&labels);
+            Some((count, families.ingress_latencies.with(&labels)))
         });
         if let Some((count, latencies)) = made {
             count.inc();

@@ -104,3 +104,78 @@ fn topics_beyond_the_bound_are_counted_together() {
     check(&metrics, &line("(other)", 10));
     assert!(!has(&metrics, &line("1005", 1)));
 }
+
+/// What a rule puts together is counted together, whoever counts.
+#[test]
+fn values_of_labels_follow_the_rules() {
+    let rule = |metric: &str, label: &str, expression: &str, by: &str| {
+        let replacement = whimbrel_resources::Replacement::new(expression, by).unwrap();
+        MetricsRule::new(metric, label, vec![replacement])
+    };
+    let options = MetricsOptions {
+        rules: vec![
+            rule("dapr_component_pubsub_egress_count", "topic", "orders/.*", "never: a later rule is for the same"),
+            rule("dapr_component_pubsub_egress_count", "topic", "^orders/.+", "orders/"),
+            rule("whimbrel_lag_messages", "group", "-[0-9]+$", ""),
+        ],
+        ..MetricsOptions::default()
+    };
+    let metrics = Metrics::with_options("", &options);
+    for topic in ["orders/1", "orders/2", "others/1"] {
+        metrics.egress("me", "bus", topic).published(true, MS);
+    }
+    let egress = |name: &str, topic: &str, value: u32| {
+        let labels = format!(r#"app_id="me",component="bus",namespace="",success="true",topic="{topic}""#);
+        format!("dapr_component_pubsub_egress_{name}{{{labels}}} {value}")
+    };
+    check(&metrics, &egress("count", "orders/", 2));
+    check(&metrics, &egress("count", "others/1", 1));
+    check(&metrics, &egress("latencies_count", "orders/1", 1));
+    let lags = metrics.lags("bus", None);
+    lags.tell("t", "me-17", 5);
+    check(&metrics, r#"whimbrel_lag_messages{component="bus",group="me",topic="t"} 5"#);
+    lags.forget("t", "me-17");
+    assert!(!metrics.text().contains("whimbrel_lag_messages"), "{}", metrics.text());
+}
+
+#[test]
+fn error_codes_are_counted_where_it_is_wanted() {
+    for error_codes in [false, true] {
+        let metrics = Metrics::with_options("", &MetricsOptions { error_codes, ..MetricsOptions::default() });
+        metrics.error_code("me", "pubsub", "ERR_PUBSUB_EMPTY");
+        let line = r#"dapr_error_code_total{app_id="me",category="pubsub",error_code="ERR_PUBSUB_EMPTY"} 1"#;
+        assert_eq!(has(&metrics, line), error_codes);
+    }
+}
+
+#[test]
+fn what_plugins_take_up() {
+    let metrics = Metrics::default();
+    let (usage, other) = (metrics.usage(PluginKind::Broker, "bus"), metrics.usage(PluginKind::Handler, "bus"));
+    usage.ran(Duration::from_millis(1500));
+    metrics.usage(PluginKind::Broker, "bus").ran(Duration::from_secs(1));
+    usage.grew(300);
+    usage.grew(20);
+    usage.gave_back(300);
+    other.grew(7);
+    let labels = r#"{component="bus",kind="broker"}"#;
+    check(&metrics, &format!("whimbrel_plugin_cpu_seconds_total{labels} 2.5"));
+    check(&metrics, &format!("whimbrel_plugin_memory_bytes{labels} 20"));
+    check(&metrics, r#"whimbrel_plugin_memory_bytes{component="bus",kind="handler"} 7"#);
+    assert_eq!((usage.memory_bytes(), other.memory_bytes()), (20, 7));
+}
+
+/// Topics are called what their users call them, and who is not subscribed any more is not behind.
+#[test]
+fn how_far_groups_are_behind() {
+    let metrics = Metrics::default();
+    let lags = metrics.lags("bus", Some("prod"));
+    lags.tell("prodt", "me", 3);
+    lags.tell("prodt", "me", 2);
+    lags.tell("prodt", "you", u64::MAX);
+    check(&metrics, r#"whimbrel_lag_messages{component="bus",group="me",topic="t"} 2"#);
+    lags.forget("prodt", "me");
+    lags.forget("prodt", "nobody");
+    assert!(!metrics.text().contains(r#"group="me""#), "{}", metrics.text());
+    assert!(metrics.text().contains(r#"group="you""#), "{}", metrics.text());
+}

@@ -2,12 +2,16 @@
 
 use crate::configuration::{ApiRule, Configuration, Otel, Protocol, Tracing};
 use crate::duration::duration_or_millis;
-use crate::place::Place;
+use crate::metrics_rule::{MetricsRule, Replacement};
+use crate::place::{Place, quoted};
 use crate::problem::Problem;
 use crate::yaml::boolean;
 
 /// Upper bounds of latencies that may be asked for.
 const BUCKETS_MAX: usize = 100;
+
+/// Labels that may have rules, and replacements in one of them.
+const RULES_MAX: usize = 100;
 
 const SPEC_KEYS: [&str; 6] = ["api", "tracing", "metrics", "metric", "features", "components"];
 
@@ -135,7 +139,12 @@ fn read_otel(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Otel> {
 
 fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {
     place.warn_unknown(&METRICS_KEYS, problems);
-    without_effect(place, &["rules", "http", "recordErrorCodes"], problems);
+    without_effect(place, &["http"], problems);
+    let record = place.parsed("recordErrorCodes", "true or false", boolean, problems);
+    replace(&mut configuration.record_error_codes, record);
+    if place.get("rules").is_some() {
+        configuration.metrics_rules = read_rules(place, problems);
+    }
     let enabled = place.parsed("enabled", "true or false", boolean, problems);
     configuration.metrics_enabled = enabled.or(configuration.metrics_enabled);
     let Some(list) = place.get("latencyDistributionBuckets") else { return };
@@ -152,6 +161,49 @@ fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: 
             problems.push(list.error(what, "for example [1, 5, 25, 100, 1000]"));
         }
     }
+}
+
+/// `rules[] { name, labels[] { name, regex { REPLACEMENT: EXPRESSION } } }`.
+fn read_rules(place: &Place<'_>, problems: &mut Vec<Problem>) -> Vec<MetricsRule> {
+    let mut rules = Vec::new();
+    for item in place.items("rules", problems) {
+        if !item.is_map(problems) {
+            continue;
+        }
+        item.warn_unknown(&["name", "labels"], problems);
+        let name = item.required("name", "a metric, for example dapr_component_pubsub_ingress_count", problems);
+        for label in item.items("labels", problems) {
+            if !label.is_map(problems) {
+                continue;
+            }
+            label.warn_unknown(&["name", "regex"], problems);
+            let replacements = read_replacements(&label, problems);
+            let of = label.required("name", "a label, for example topic", problems);
+            if let (Some(metric), Some(label)) = (name, of) {
+                rules.push(MetricsRule::new(metric, label, replacements));
+            }
+        }
+    }
+    if rules.len() > RULES_MAX {
+        problems.push(place.error(format!("more than {RULES_MAX} labels in rules"), ""));
+    }
+    rules
+}
+
+fn read_replacements(label: &Place<'_>, problems: &mut Vec<Problem>) -> Vec<Replacement> {
+    let entries = label.entries("regex", problems);
+    if entries.len() > RULES_MAX {
+        problems.push(label.error(format!("more than {RULES_MAX} expressions"), ""));
+    }
+    let mut replacements = Vec::new();
+    for (by, place) in entries {
+        let Some(expression) = place.as_text(problems) else { continue };
+        match Replacement::new(expression, by) {
+            Ok(replacement) => replacements.push(replacement),
+            Err(why) => problems.push(place.error(format!("{} is no expression: {why}", quoted(expression)), "")),
+        }
+    }
+    replacements
 }
 
 fn read_feature(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {

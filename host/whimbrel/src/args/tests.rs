@@ -52,6 +52,39 @@ fn the_ports_for_operators_are_read() {
 }
 
 #[test]
+fn no_port_of_the_host_is_the_apps() {
+    let conflict = |flags: &str| run(flags).unwrap().conflict();
+    assert_eq!(conflict("--dapr-http-port 8080"), None);
+    assert_eq!(conflict("--app-port 8080 --dapr-http-port 8081 --metrics-port 8082 --dapr-public-port 8083"), None);
+    assert_eq!(conflict("--app-port 3500"), Some("--dapr-http-port"));
+    assert_eq!(conflict("--app-port 8080 --dapr-http-port 8080"), Some("--dapr-http-port"));
+    assert_eq!(conflict("--app-port 8080 --metrics-port 8080"), Some("--metrics-port"));
+    assert_eq!(conflict("--app-port 8080 --dapr-public-port 8080"), Some("--dapr-public-port"));
+}
+
+/// What is given, but 0 is the default, and the disk has its rest.
+#[test]
+fn how_often_files_are_looked_at() {
+    let every = |flags: &str| run(flags).map(|run| run.look_every()).ok();
+    assert_eq!(every(""), Some(LOOK_EVERY));
+    assert_eq!(every("--hot-reload-reconcile-interval 0"), Some(LOOK_EVERY));
+    assert_eq!(every("--hot-reload-reconcile-interval=0s"), Some(LOOK_EVERY));
+    assert_eq!(every("--hot-reload-reconcile-interval 1m30s"), Some(Duration::from_secs(90)));
+    assert_eq!(every("--hot-reload-reconcile-interval 1ns"), Some(LOOK_EVERY_MIN));
+    assert_eq!(every("--hot-reload-reconcile-interval soon"), None);
+    assert_eq!(every("--hot-reload-reconcile-interval=-1s"), None);
+}
+
+#[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let run =
+        run("--app-port 1 --app-port 2 --log-as-json --log-as-json=false --mode a --mode b --config a --config b")
+            .unwrap();
+    assert_eq!((run.app_port, run.log_as_json, run.ignored.given().len()), (Some(2), false, 1));
+    assert_eq!(run.config, [PathBuf::from("a"), PathBuf::from("b")], "all of those that may be several");
+}
+
+#[test]
 fn a_program_called_daprd_runs() {
     let called = |line: &str| as_called(line.split_whitespace().map(OsString::from)).collect::<Vec<_>>();
     assert_eq!(called("/usr/bin/daprd -app-id me"), ["/usr/bin/daprd", "run", "-app-id", "me"]);

@@ -61,13 +61,14 @@ impl Followers {
         follows: bool,
         search: &Arc<Search>,
         loader: &Loader,
+        look_every: Duration,
         stopping: &CancellationToken,
     ) -> Self {
         let named = components.iter().filter_map(|component| Some(component.plugin.as_ref()?.parent()?.to_owned()));
         let mut folders: Vec<PathBuf> = search.folders().iter().cloned().chain(named).collect();
         folders.sort();
         folders.dedup();
-        let looks = changes::watch(folders, stopping.clone());
+        let looks = changes::watch(folders, look_every, stopping.clone());
         Self { search: Arc::clone(search), loader: loader.clone(), looks, follows }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Declared {
     pub(crate) app_id: String,
     /// Types of components that are not loaded.
     pub(crate) denied: Vec<String>,
+    /// How often changes are looked for that the system does not tell of.
+    pub(crate) look_every: Duration,
     /// Whether changes are looked for. SIGHUP is heeded in any case.
     pub(crate) follows: bool,
 }
@@ -94,7 +96,7 @@ impl Follower {
         let mut folders: Vec<PathBuf> = self.declared.folders.iter().cloned().chain(handlers).collect();
         folders.sort();
         folders.dedup();
-        let mut looks = changes::watch(folders, stopping.clone());
+        let mut looks = changes::watch(folders, self.declared.look_every, stopping.clone());
         let mut begun = self.running.begin().await;
         let (mut reached, mut is_reached) = (pin!(reached), false);
         let mut is_live = Some(is_live);

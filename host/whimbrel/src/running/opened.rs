@@ -57,7 +57,8 @@ impl Running {
             PlanError::Resources(problems) => anyhow::Error::msg(problems.to_string()),
             PlanError::Plugin(error) => error,
         })?;
-        brokers::start(planned, &self.ground.loader, &self.ground.instance).await
+        let metrics = self.ground.topology.load().environment.metrics.clone();
+        brokers::start(planned, &self.ground.loader, &self.ground.instance, &metrics).await
     }
 
     /// The instances that a handler needs and does not have. A file that is no handler any more leaves those that run.

@@ -37,6 +37,7 @@ fn commands() {
     let idle = Pending::Idle(Duration::from_secs(1));
     check(&|out| pending(out, PLACE, idle, id(3), 5), "XPENDING t g IDLE 1000 3-1 + 5");
     check(&|out| take_over(out, PLACE, Duration::from_secs(1), &[id(3), id(4)]), "XCLAIM t g c 1000 3-1 4-1");
+    check(&|out| groups(out, "t"), "XINFO GROUPS t");
     check(&|out| refresh(out, PLACE, &[id(3)]), "XCLAIM t g c 0 3-1 JUSTID");
     check(&|out| release(out, PLACE, &[id(3)], RELEASED), "XCLAIM t g c 0 3-1 IDLE 86400000 JUSTID");
     check(&|out| ack(out, PLACE, &[id(3), id(4)]), "XACK t g 3-1 4-1");

@@ -85,3 +85,19 @@ fn consumers_of_a_group() {
         assert_eq!(seen[0], Consumer { name: "a".into(), pending: 2, idle_millis: 50 });
     });
 }
+
+#[test]
+fn how_far_a_group_is_behind() {
+    let check = |text: &str, expect: Option<u64>| with(text, |reply| assert_eq!(lag(reply, "me"), expect, "{text}"));
+    let other = "[ name you consumers :1 pending :2 lag :9 ]";
+    check(
+        &format!("{other} [ name me consumers :1 pending :2 last-delivered-id 0-5 entries-read :5 lag :3 ]"),
+        Some(3),
+    );
+    check("[ name me lag :0 ]", Some(0));
+    check(&format!("{other} [ name me consumers :1 pending :2 last-delivered-id 0-5 ]"), None);
+    check("[ name me entries-read ~ lag ~ ]", None);
+    check("[ name me lag :-1 ]", None);
+    check(other, None);
+    check("", None);
+}
