@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::{App, Reply, Seen};
 use crate::harness::{http, resource, run};
 
@@ -74,7 +74,7 @@ fn what_comes_in_one() -> Result<()> {
             event("s2", "silver", &json!({})),
         ];
         publish_events(at, "bus/t", &events).await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         let (gold, silver) = (app.wait_for(1, "/gold").await?, app.wait_for(1, "/silver").await?);
         let set = |texts: [&str; 2]| BTreeSet::from(texts.map(str::to_owned));
         rows.check("6.3 one request for each route: /gold", data(&gold[0])?, set(["g1", "g2"]));
@@ -96,7 +96,7 @@ fn letter(seen: &Seen) -> Result<String> {
     Ok(id.map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), str::to_owned))
 }
 
-fn check_request(rows: &mut Rows, seen: &Seen) -> Result<()> {
+fn check_request(rows: &mut Tally, seen: &Seen) -> Result<()> {
     let batch = seen.event()?;
     let names = |value: &Value| -> Vec<String> {
         let mut names: Vec<_> = value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
@@ -145,7 +145,7 @@ fn how_many_and_how_long_by_default() -> Result<()> {
         let begun = Instant::now();
         publish_events(host.http()?, "bus/long", &events[..2]).await?;
         publish_events(host.http()?, "bus/many", &events).await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check("6.3 maxMessagesCount", app.wait_for(1, "/many").await?[0].batch()?.len(), 100);
         rows.check("6.3 both came in one", app.wait_for(1, "/long").await?[0].batch()?.len(), 2);
         rows.check("6.3 maxAwaitDurationMs", begun.elapsed() >= Duration::from_millis(990), true);

@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::{App, Reply, Seen};
 use crate::harness::{http, resource, run, until};
 
@@ -91,7 +91,7 @@ fn what_goes_there_and_what_of_it() -> Result<()> {
             plan = plan.resource(dead + "  metadata: {rawPayload: \"true\"}\n" + &routes)?;
         }
         let host = plan.app(&app).start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (number, case) in CASES.iter().enumerate() {
             let path = format!("/v1.0/publish/bus/t{number}{}", case.query);
             let headers = [("content-type", case.content_type)];
@@ -127,7 +127,7 @@ fn what_it_is_there() -> Result<()> {
         http::publish_ok(host.http()?, "bus/first?metadata.ttlInSeconds=600", r#"{"a":1}"#).await?;
         let last = app.wait_for(1, "/third").await?;
         let (first, second) = (app.wait_for(1, "/in").await?, app.wait_for(1, "/second").await?);
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check("6.7 the event is unchanged", &second[0].body, &first[0].body);
         rows.check("6.7 and again", &last[0].body, &first[0].body);
         let event = last[0].event()?;
@@ -162,7 +162,7 @@ fn how_it_is_published() -> Result<()> {
         .await?;
         let log = host.log()?;
         let tries = log.lines().filter(|line| line.contains("publishing failed and is tried again")).count();
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check("6.7 outbound retries", tries, 2);
         rows.check("6.7 if it fails the message is given back", log.matches("given back").count(), 1);
         rows.check("6.7 the app is not asked again for it", app.seen_on("/in").len(), 2);

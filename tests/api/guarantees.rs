@@ -13,7 +13,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::{App, Reply};
 use crate::harness::{http, resource, run, until};
 
@@ -34,7 +34,7 @@ fn every_subscriber_has_a_copy() -> Result<()> {
         for number in 1..=3 {
             http::publish_ok(host.http()?, "bus/copied", &number.to_string()).await?;
         }
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for path in ["/takes", "/refuses", "/drops"] {
             let seen = app.wait_for(3, path).await?;
             let numbers = seen.iter().map(|seen| seen.data()).collect::<Result<Vec<_>>>()?;
@@ -77,7 +77,7 @@ fn an_id_is_the_events() -> Result<()> {
             app.plan(path, [Reply::status(500), Reply::ok()]);
             http::publish_ok(host.http()?, place, "1").await?;
         }
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (path, same) in [("/t", true), ("/raw", false)] {
             let seen = app.wait_for(2, path).await?;
             let id = |number: usize| anyhow::Ok(seen[number].event()?["id"].as_str().context("an id")?.to_owned());

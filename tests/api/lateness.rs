@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::{App, Reply, Seen};
 use crate::harness::host::Host;
 use crate::harness::{http, resource, run, until};
@@ -31,6 +31,8 @@ fn expirations() -> Vec<(&'static str, Value, bool)> {
         ("6.6 a day", json!("2001-01-01"), false),
         ("6.6 without a zone", json!("2001-01-01T00:00:00"), false),
         ("6.6 with a blank for the T", json!("2001-01-01 00:00:00Z"), false),
+        ("6.6 with a small T", json!("2001-01-01t00:00:00Z"), false),
+        ("6.6 with a small Z", json!("2001-01-01T00:00:00z"), false),
         ("6.6 seconds", json!("978307200"), false),
         ("6.6 a number", json!(978_307_200), false),
         ("6.6 a day that never was", json!("2001-02-30T00:00:00Z"), false),
@@ -85,7 +87,7 @@ fn what_expires_and_when() -> Result<()> {
                 )?;
         }
         let host = plan.app(&app).start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for topic in ["one", "batch"] {
             for (row, expiration, _) in expirations() {
                 publish(&host, &format!("bus/{topic}"), row, Some(&expiration)).await?;

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::rows::{Fate, Rows, fate};
+use super::tally::{Fate, Tally, fate};
 use crate::harness::app::{App, Reply};
 use crate::harness::{Test, http, resource, run};
 
@@ -197,7 +197,7 @@ fn check(cases: Vec<Case>) -> Result<()> {
         let fates =
             (0..cases.len()).map(async |number| fate(&app, at, &format!("c{number}"), &format!("t{number}")).await);
         let found = join_all(fates).await;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check_all(cases.iter().zip(found).map(|(case, found)| (case.row, found, case.fate)));
         for (number, _) in cases.iter().enumerate().filter(|(_, case)| case.row == "10.1 the default of duration") {
             let seen = app.seen_on(&format!("/t{number}"));
@@ -226,7 +226,7 @@ fn for_which_answers() -> Result<()> {
 }
 
 /// A component's subscription in which everything fails, and what becomes of an event.
-async fn failing(test: &Test, policies: &[String], expected: &[(&str, Fate)]) -> Result<Rows> {
+async fn failing(test: &Test, policies: &[String], expected: &[(&str, Fate)]) -> Result<Tally> {
     let app = App::start().await?;
     let mut plan = test.host("me")?;
     for policies in policies {
@@ -241,7 +241,7 @@ async fn failing(test: &Test, policies: &[String], expected: &[(&str, Fate)]) ->
         app.plan(&format!("/{topic}"), always(500));
     }
     let host = plan.app(&app).start().await?;
-    let mut rows = Rows::default();
+    let mut rows = Tally::default();
     for (number, (row, expected)) in expected.iter().enumerate() {
         rows.check(row, fate(&app, host.http()?, &format!("c{number}"), &format!("t{number}")).await?, *expected);
     }

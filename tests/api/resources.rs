@@ -19,7 +19,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::host::{Host, HostPlan};
 use crate::harness::{Test, http, resource, run};
 
@@ -129,7 +129,7 @@ fn what_values_come_to() -> Result<()> {
             plan = plan.resource(with_item(&format!("s{number}"), &item, Some(store)))?;
         }
         let host = plan.start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (number, (row, _, topic)) in VALUES.iter().enumerate() {
             rows.check_all([(*row, allows(&host, &format!("v{number}"), *topic).await, *topic)]);
         }
@@ -154,7 +154,7 @@ fn variables_may_be_limited() -> Result<()> {
             plan = plan.resource(with_item(&format!("v{number}"), &item, None))?;
         }
         let host = plan.start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (number, (_, topic)) in cases.iter().enumerate() {
             rows.check_all([("9 DAPR_ENV_KEYS", allows(&host, &format!("v{number}"), *topic).await, *topic)]);
         }
@@ -186,7 +186,7 @@ fn names_are_anything_that_fits_into_a_path() -> Result<()> {
         let metadata = http::get(host.http()?, "/v1.0/metadata").await?.json()?;
         let listed: Vec<&Value> =
             metadata["components"].as_array().into_iter().flatten().map(|one| &one["name"]).collect();
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (spelled, name) in NAMES {
             let answer = http::publish(host.http()?, &format!("{}/t", escaped(name)), "1").await?;
             rows.check(&format!("9 the name {spelled}"), answer.status, 204);
@@ -281,7 +281,7 @@ fn what_is_loaded() -> Result<()> {
             plan = plan.resource(yaml.replace("NUMBER", &format!("c{number}")))?;
         }
         let host = plan.start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (number, (row, _, loaded)) in loaded().into_iter().enumerate() {
             let status = http::publish(host.http()?, &format!("c{number}/t"), "1").await?.status;
             rows.check(row, status, if loaded { 204 } else { 404 });
@@ -307,7 +307,7 @@ fn which_files_are_read() -> Result<()> {
         std::fs::write(second.join("h.yaml"), of("h"))?;
         let plan = plan.flag("--resources-path", second.to_str().context("a path that is no text")?);
         let host = plan.start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (name, read) in
             [("a", 204), ("b", 204), ("c", 204), ("d", 204), ("e", 404), ("f", 404), ("g", 404), ("h", 204)]
         {

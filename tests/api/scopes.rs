@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use serde_json::json;
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::App;
 use crate::harness::host::Host;
 use crate::harness::{Test, http, resource, run, until};
@@ -103,7 +103,7 @@ fn each_row_for_each_app() -> Result<()> {
     run(async |test| {
         let app = App::start().await?;
         let hosts = try_join_all(APPS.map(|id| host(test, &app, id))).await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         publishing(&mut rows, &hosts).await?;
         subscribing(&mut rows, &hosts).await?;
         coming(&mut rows, &hosts, &app).await?;
@@ -112,7 +112,7 @@ fn each_row_for_each_app() -> Result<()> {
 }
 
 /// Whom each topic of each case lets publish: by what they are answered.
-async fn publishing(rows: &mut Rows, hosts: &[Host]) -> Result<()> {
+async fn publishing(rows: &mut Tally, hosts: &[Host]) -> Result<()> {
     for (number, (row, _, topics)) in CASES.iter().enumerate() {
         for (topic, apps) in *topics {
             let mut may = Vec::new();
@@ -135,7 +135,7 @@ async fn publishing(rows: &mut Rows, hosts: &[Host]) -> Result<()> {
 }
 
 /// Whom each topic of each case lets subscribe: by what is subscribed to. What is not is said, and stays listed.
-async fn subscribing(rows: &mut Rows, hosts: &[Host]) -> Result<()> {
+async fn subscribing(rows: &mut Tally, hosts: &[Host]) -> Result<()> {
     for (id, host) in APPS.iter().zip(hosts) {
         let expected: BTreeSet<String> = subscriptions().filter(|(.., apps)| apps.contains(id)).map(place).collect();
         let denied = subscriptions().count() - expected.len();
@@ -152,7 +152,7 @@ async fn subscribing(rows: &mut Rows, hosts: &[Host]) -> Result<()> {
 }
 
 /// Nothing comes on a subscription that is not allowed.
-async fn coming(rows: &mut Rows, hosts: &[Host], app: &App) -> Result<()> {
+async fn coming(rows: &mut Tally, hosts: &[Host], app: &App) -> Result<()> {
     let mut expected = BTreeSet::new();
     for (id, host) in APPS.iter().zip(hosts) {
         for subscription in subscriptions() {

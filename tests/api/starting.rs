@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::App;
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::{Test, http, resource, run, until_within};
@@ -96,7 +96,7 @@ fn what_ends_it() -> Result<()> {
             let ended = test.host("me")?.resource(yaml)?.run_to_the_end().await?;
             anyhow::Ok((row, ended, code, said))
         }));
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for end in ends.await {
             let (row, ended, code, said) = end?;
             rows.check(&format!("{row}: the exit code"), ended.code, Some(code));

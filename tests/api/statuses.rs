@@ -12,7 +12,7 @@
 use anyhow::Result;
 use futures::future::join_all;
 
-use super::rows::{Fate, Rows, fate};
+use super::tally::{Fate, Tally, fate};
 use crate::harness::app::{App, Reply};
 use crate::harness::{resource, run};
 
@@ -135,7 +135,7 @@ fn check(cases: Vec<Case>, more: &'static str) -> Result<()> {
         let host = plan.app(&app).start().await?;
         let at = host.http()?;
         let found = join_all(topics.iter().map(|topic| fate(&app, at, "bus", topic))).await;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check_all(cases.into_iter().zip(found).map(|((row, _, expected), found)| (row, found, expected)));
         rows.end()
     })

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::rows::Rows;
+use super::tally::Tally;
 use crate::harness::app::{App, Reply};
 use crate::harness::redis::Redis;
 use crate::harness::{http, resource, run, until};
@@ -61,7 +61,7 @@ fn the_group_is_what_the_component_says() -> Result<()> {
         let uuid = component("random", &redis, "{name: consumerID, value: \"{uuid}/{uuid}\"}");
         let plan = plan.resource(uuid)?.resource(resource::subscription("random", "uuid", "/in", None))?;
         let _host = plan.app(&app).start().await?;
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         for (number, (row, item, group)) in GROUPS.iter().enumerate() {
             let prefix = if item.contains("{namespace}") { "prod" } else { "" };
             let found = groups(&redis, &format!("{prefix}t{number}")).await;
@@ -99,7 +99,7 @@ fn a_namespace_is_before_the_brokers_topics_alone() -> Result<()> {
         ensure!(http::send(at, "POST", path, &headers, entries.as_bytes()).await?.status == 204);
         let (taken, dead, bulk) =
             (app.wait_for(1, "/in").await?, app.wait_for(1, "/dead").await?, app.wait_for(1, "/bulk").await?);
-        let mut rows = Rows::default();
+        let mut rows = Tally::default();
         rows.check("7 the topic of the event", taken[0].event()?["topic"].clone(), json!("t"));
         rows.check("7 of the dead letter", dead[0].event()?["topic"].clone(), json!("t"));
         rows.check("7 of one of many", bulk[0].event()?["topic"].clone(), json!("bulk"));

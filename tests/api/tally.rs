@@ -11,12 +11,12 @@ use crate::harness::http;
 
 /// What was found wrong so far.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct Tally {
     looked_at: usize,
     wrong: Vec<String>,
 }
 
-impl Rows {
+impl Tally {
     /// In this row this was found, and that is expected.
     pub(crate) fn check<T: PartialEq + Debug>(&mut self, row: &str, found: T, expected: T) {
         self.looked_at += 1;
