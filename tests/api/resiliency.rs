@@ -26,19 +26,19 @@ use crate::harness::{Test, http, resource, run};
 /// What a component's inbound policy is, how the app answers, and what becomes of the event.
 struct Case {
     row: &'static str,
-    policies: &'static str,
+    policies: String,
     inbound: &'static str,
     replies: Vec<Reply>,
     fate: Fate,
 }
 
-fn case(row: &'static str, policies: &'static str, inbound: &'static str, replies: Vec<Reply>, fate: Fate) -> Case {
-    Case { row, policies, inbound, replies, fate }
+fn case(row: &'static str, policies: &str, inbound: &'static str, replies: Vec<Reply>, fate: Fate) -> Case {
+    Case { row, policies: policies.to_owned(), inbound, replies, fate }
 }
 
-/// A retry policy.
-fn retry(row: &'static str, policies: &'static str, replies: Vec<Reply>, fate: Fate) -> Case {
-    case(row, policies, "{retry: p@}", replies, fate)
+/// What stands in a retry policy.
+fn retry(row: &'static str, policy: &'static str, replies: Vec<Reply>, fate: Fate) -> Case {
+    case(row, &format!("{{retries: {{p@: {{{policy}}}}}}}"), "{retry: p@}", replies, fate)
 }
 
 /// A number of the same answers, then success.
@@ -51,112 +51,55 @@ fn always(status: u16) -> Vec<Reply> {
 }
 
 /// `@` stands for the number of the case.
-fn attempts() -> Vec<Case> {
-    let one = |replies| case("10.2 an empty target", "{}", "{}", replies, Fate::Dead(1));
+fn retries() -> Vec<Case> {
+    let failed = || always(500);
+    let again = || fails(30, &Reply::status(500));
+    let word = |word: &str| vec![Reply::word(word)];
     vec![
-        one(always(500)),
-        case("10.2 a policy nobody declared", "{}", "{retry: nobody}", always(500), Fate::Dead(1)),
-        retry("10.1 maxRetries: 0", "{retries: {p@: {maxRetries: 0}}}", always(500), Fate::Dead(1)),
-        retry("10.3 maxRetries: 1", "{retries: {p@: {duration: 10ms, maxRetries: 1}}}", always(500), Fate::Dead(2)),
-        retry("10.3 maxRetries: 4", "{retries: {p@: {duration: 10ms, maxRetries: 4}}}", always(500), Fate::Dead(5)),
-        retry(
-            "10.3 until it succeeds",
-            "{retries: {p@: {duration: 10ms, maxRetries: 4}}}",
-            fails(2, &Reply::status(500)),
-            Fate::Done(3),
-        ),
-        retry(
-            "10.1 policy: constant",
-            "{retries: {p@: {policy: constant, duration: 10ms, maxRetries: 2}}}",
-            always(500),
-            Fate::Dead(3),
-        ),
-        retry(
-            "10.1 policy: CONSTANT",
-            "{retries: {p@: {policy: CONSTANT, duration: 10ms, maxRetries: 2}}}",
-            always(500),
-            Fate::Dead(3),
-        ),
-        retry(
-            "10.1 policy: Exponential",
-            "{retries: {p@: {policy: Exponential, maxInterval: 10ms, maxRetries: 3}}}",
-            always(500),
-            Fate::Dead(4),
-        ),
-        retry(
-            "10.1 maxRetries: -1 is no limit",
-            "{retries: {p@: {duration: 1ms, maxRetries: -1}}}",
-            fails(30, &Reply::status(500)),
-            Fate::Done(31),
-        ),
-        retry(
-            "10.1 without maxRetries, too",
-            "{retries: {p@: {duration: 1ms}}}",
-            fails(30, &Reply::status(500)),
-            Fate::Done(31),
-        ),
-        retry(
-            "10.1 a number is milliseconds",
-            "{retries: {p@: {duration: 10, maxRetries: 2}}}",
-            always(500),
-            Fate::Dead(3),
-        ),
-        retry("10.1 the default of duration", "{retries: {p@: {maxRetries: 1}}}", always(503), Fate::Dead(2)),
-        retry(
-            "10.3 RETRY",
-            "{retries: {p@: {duration: 1ms, maxRetries: 2}}}",
-            vec![Reply::word("RETRY")],
-            Fate::Dead(3),
-        ),
-        retry(
-            "10.3 DROP is no failure",
-            "{retries: {p@: {duration: 1ms, maxRetries: 2}}}",
-            vec![Reply::word("DROP")],
-            Fate::Dead(1),
-        ),
-        retry("10.3 404 is no failure", "{retries: {p@: {duration: 1ms, maxRetries: 2}}}", always(404), Fate::Dead(1)),
-        case("10.3 a timeout", "{timeouts: {p@: 1s}}", "{timeout: p@}", vec![Reply::Never], Fate::Dead(1)),
-        case(
-            "10.1 a timeout in milliseconds",
-            "{timeouts: {p@: 1000}}",
-            "{timeout: p@}",
-            vec![Reply::Never],
-            Fate::Dead(1),
-        ),
-        case(
-            "10.3 a timeout for each attempt",
-            "{timeouts: {p@: 1s}, retries: {p@: {duration: 1ms, maxRetries: 2}}}",
-            "{timeout: p@, retry: p@}",
-            vec![Reply::Never],
-            Fate::Dead(3),
-        ),
-        case(
-            "10.3 in time",
-            "{timeouts: {p@: 20s}}",
-            "{timeout: p@}",
-            vec![Reply::After(Duration::from_millis(50), 200, String::new())],
-            Fate::Done(1),
-        ),
-        case(
-            "10.1 a timeout of zero is none",
-            "{timeouts: {p@: 0s}}",
-            "{timeout: p@}",
-            vec![Reply::After(Duration::from_millis(50), 200, String::new())],
-            Fate::Done(1),
-        ),
+        case("10.2 an empty target", "{}", "{}", failed(), Fate::Dead(1)),
+        case("10.2 a policy nobody declared", "{}", "{retry: nobody}", failed(), Fate::Dead(1)),
+        retry("10.1 maxRetries: 0", "maxRetries: 0", failed(), Fate::Dead(1)),
+        retry("10.3 maxRetries: 1", "duration: 10ms, maxRetries: 1", failed(), Fate::Dead(2)),
+        retry("10.3 maxRetries: 4", "duration: 10ms, maxRetries: 4", failed(), Fate::Dead(5)),
+        retry("10.3 until it succeeds", "duration: 1ms, maxRetries: 40", again(), Fate::Done(31)),
+        retry("10.1 constant", "policy: constant, duration: 1ms, maxRetries: 2", failed(), Fate::Dead(3)),
+        retry("10.1 CONSTANT", "policy: CONSTANT, duration: 1ms, maxRetries: 2", failed(), Fate::Dead(3)),
+        retry("10.1 Exponential", "policy: Exponential, maxInterval: 9ms, maxRetries: 3", failed(), Fate::Dead(4)),
+        retry("10.1 maxRetries: -1 is no limit", "duration: 1ms, maxRetries: -1", again(), Fate::Done(31)),
+        retry("10.1 without maxRetries, too", "duration: 1ms", again(), Fate::Done(31)),
+        retry("10.1 a number is milliseconds", "duration: 10, maxRetries: 2", failed(), Fate::Dead(3)),
+        retry(DEFAULT_WAIT, "maxRetries: 1", always(503), Fate::Dead(2)),
+        retry("10.3 RETRY", "duration: 1ms, maxRetries: 2", word("RETRY"), Fate::Dead(3)),
+        retry("10.3 DROP is no failure", "duration: 1ms, maxRetries: 2", word("DROP"), Fate::Dead(1)),
+        retry("10.3 404 is no failure", "duration: 1ms, maxRetries: 2", always(404), Fate::Dead(1)),
+    ]
+}
+
+const DEFAULT_WAIT: &str = "10.1 the default of duration";
+
+fn timeouts() -> Vec<Case> {
+    const AGAIN: &str = "{timeouts: {p@: 1s}, retries: {p@: {duration: 1ms, maxRetries: 2}}}";
+    const TIMED: &str = "{timeouts: {p@: 1s}, retries: {p@: {duration: 1ms, maxRetries: 2, \
+                         matching: {httpStatusCodes: \"429\"}}}}";
+    let never = || vec![Reply::Never];
+    let late = || vec![Reply::After(Duration::from_millis(50), 200, String::new())];
+    vec![
+        case("10.3 a timeout", "{timeouts: {p@: 1s}}", "{timeout: p@}", never(), Fate::Dead(1)),
+        case("10.1 a timeout in milliseconds", "{timeouts: {p@: 1000}}", "{timeout: p@}", never(), Fate::Dead(1)),
+        case("10.3 a timeout for each attempt", AGAIN, "{timeout: p@, retry: p@}", never(), Fate::Dead(3)),
+        case("10.3 a timeout has no code", TIMED, "{timeout: p@, retry: p@}", never(), Fate::Dead(3)),
+        case("10.3 in time", "{timeouts: {p@: 20s}}", "{timeout: p@}", late(), Fate::Done(1)),
+        case("10.1 a timeout of zero is none", "{timeouts: {p@: 0s}}", "{timeout: p@}", late(), Fate::Done(1)),
     ]
 }
 
 /// Which answers are tried again.
 fn codes() -> Vec<Case> {
-    const LISTED: &str =
-        "{retries: {p@: {duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"429,500-502\"}}}}";
-    const TIMED: &str =
-        "{timeouts: {p@: 1s}, retries: {p@: {duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"429\"}}}}";
-    const OTHERS: &str = "{retries: {p@: {duration: 1ms, maxRetries: 2, matching: {gRPCStatusCodes: \"1,14\"}}}}";
-    const EMPTY: &str = "{retries: {p@: {duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"\"}}}}";
-    const ALL: &str = "{retries: {p@: {duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"100-599\"}}}}";
-    const MIXED: Fate = Fate::Dead(2);
+    const LISTED: &str = "duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"429,500-502\"}";
+    const OTHERS: &str = "duration: 1ms, maxRetries: 2, matching: {gRPCStatusCodes: \"1,14\"}";
+    const EMPTY: &str = "duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"\"}";
+    const ALL: &str = "duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"100-599\"}";
+    let two = vec![Reply::status(500), Reply::status(400)];
     vec![
         retry("10.3 a code that is listed", LISTED, always(429), Fate::Dead(3)),
         retry("10.3 a range begins", LISTED, always(500), Fate::Dead(3)),
@@ -166,10 +109,9 @@ fn codes() -> Vec<Case> {
         retry("10.3 before a range", LISTED, always(499), Fate::Dead(1)),
         retry("10.3 a code that is not listed", LISTED, always(400), Fate::Dead(1)),
         retry("10.3 a redirect", LISTED, always(302), Fate::Dead(1)),
-        retry("10.3 one that is, one that is not", LISTED, vec![Reply::status(500), Reply::status(400)], MIXED),
+        retry("10.3 one that is, one that is not", LISTED, two, Fate::Dead(2)),
         retry("10.3 RETRY has no code", LISTED, vec![Reply::word("RETRY")], Fate::Dead(3)),
         retry("10.3 an unknown status has none", LISTED, vec![Reply::word("PERHAPS")], Fate::Dead(3)),
-        case("10.3 a timeout has none", TIMED, "{timeout: p@, retry: p@}", vec![Reply::Never], Fate::Dead(3)),
         retry("10.3 codes of another family", OTHERS, always(418), Fate::Dead(3)),
         retry("10.3 an empty list is none", EMPTY, always(418), Fate::Dead(3)),
         retry("10.3 all codes", ALL, always(302), Fate::Dead(3)),
@@ -177,14 +119,14 @@ fn codes() -> Vec<Case> {
 }
 
 /// Each case has a component and a resource of its own, all in one host.
-fn check(cases: Vec<Case>) -> Result<()> {
+fn check(cases: &[Case]) -> Result<()> {
     run(async |test| {
         let app = App::start().await?;
         let mut plan = test.host("me")?;
         for (number, case) in cases.iter().enumerate() {
             let bus = format!("c{number}");
             let numbered = |text: &str| text.replace('@', &number.to_string());
-            let policies = resource::inbound(&bus, &numbered(case.policies), &numbered(case.inbound));
+            let policies = resource::inbound(&bus, &numbered(&case.policies), &numbered(case.inbound));
             plan = plan.resource(policies.replace("name: policies", &format!("name: r{number}")))?;
             let dead = format!("dead-t{number}");
             let topic = resource::subscription(&bus, &format!("t{number}"), &format!("/t{number}"), Some(&dead));
@@ -199,7 +141,7 @@ fn check(cases: Vec<Case>) -> Result<()> {
         let found = join_all(fates).await;
         let mut rows = Tally::default();
         rows.check_all(cases.iter().zip(found).map(|(case, found)| (case.row, found, case.fate)));
-        for (number, _) in cases.iter().enumerate().filter(|(_, case)| case.row == "10.1 the default of duration") {
+        for (number, _) in cases.iter().enumerate().filter(|(_, case)| case.row == DEFAULT_WAIT) {
             let seen = app.seen_on(&format!("/t{number}"));
             rows.check("10.1 it is 5s", seen[1].at - seen[0].at >= Duration::from_millis(4990), true);
         }
@@ -217,12 +159,17 @@ fn names(resources: &Value) -> Vec<&str> {
 
 #[test]
 fn how_often() -> Result<()> {
-    check(attempts())
+    check(&retries())
+}
+
+#[test]
+fn how_long() -> Result<()> {
+    check(&timeouts())
 }
 
 #[test]
 fn for_which_answers() -> Result<()> {
-    check(codes())
+    check(&codes())
 }
 
 /// A component's subscription in which everything fails, and what becomes of an event.
