@@ -2,6 +2,8 @@
 //!
 //! The one place for this: `golden` fails on any other difference, and on an entry that names nothing.
 
+mod departures;
+
 /// A difference that is meant.
 #[derive(Debug)]
 pub(crate) struct Better {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Bulk, Policy};
 
-use crate::broker::Metadata;
+use crate::broker::{Features, Metadata};
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::error::HandlerError;
 use crate::event::Event;
@@ -120,6 +120,8 @@ struct Course<'a> {
     event: Option<Arc<Event>>,
     /// Attempts that it may have in all its deliveries. None: each delivery has the policy's, whatever was before it.
     budget: Option<u32>,
+    /// Whether it comes again if it is given back.
+    comes_again: bool,
     /// Those of the moment it began.
     rules: Arc<Rules>,
     under_way: InFlight<'a>,
@@ -203,12 +205,13 @@ impl Context {
         if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
             delivery.message.topic = plain;
         }
+        let comes_again = broker.is_none_or(|broker| broker.features.get().is_none_or(Features::redelivers));
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
         let budgeted = self.counts_redeliveries.then(|| topology.policies.inbound(&self.pubsub));
         let budget = budgeted.and_then(policy::budget);
-        Course { delivery, metadata, number, attempt, event: None, budget, rules, under_way }
+        Course { delivery, metadata, number, attempt, event: None, budget, comes_again, rules, under_way }
     }
 
     /// Its end, whatever was decided.
@@ -427,12 +430,15 @@ impl Context {
         self.uncharged(wait, Reason::BreakerOpen, course)
     }
 
-    /// Gives it back as if this attempt had never been begun.
+    /// Gives it back as if this attempt had never been begun. Where that would be its end the dead-letter topic has it.
     fn uncharged(&self, wait: Duration, reason: Reason, course: &mut Course<'_>) -> Disposition {
         self.ledger.take_back(&course.delivery.id, course.attempt);
         course.attempt = course.attempt.saturating_sub(1);
         if self.stopping.stop.is_cancelled() {
             return Disposition::Hold;
+        }
+        if !course.comes_again && course.rules.dead_letter_topic.is_some() {
+            return Disposition::DeadLetter(reason);
         }
         Disposition::RetryAfter(wait, reason)
     }

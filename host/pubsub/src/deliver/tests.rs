@@ -46,7 +46,22 @@ fn watched(
     declared: whimbrel_resources::Subscription,
     well: Option<watch::Receiver<bool>>,
 ) -> Ends {
-    let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
+    on(Broker::new(Arc::new(fakes::component(scopes))), policies, declared, well)
+}
+
+/// The same with a broker that can do this.
+fn featured(features: crate::Features, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
+    let (bus, jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    bus.features.set(features).expect("the first");
+    on((bus, jobs), policies, declared, None)
+}
+
+fn on(
+    (bus, broker): (Broker, mpsc::Receiver<BrokerJob>),
+    policies: Policies,
+    declared: whimbrel_resources::Subscription,
+    well: Option<watch::Receiver<bool>>,
+) -> Ends {
     let (handle, handler) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
     let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle.watched(well))));
