@@ -7,7 +7,7 @@ use crate::harness::host::HostPlan;
 use crate::harness::{Test, http, resource, run};
 
 /// A host with this as the `spec` of its configuration.
-fn plan(test: &Test, spec: &str) -> Result<HostPlan> {
+pub(super) fn plan(test: &Test, spec: &str) -> Result<HostPlan> {
     let plan = test.host("me")?.resource(resource::in_memory("bus"))?;
     let text = format!("apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec: {spec}\n");
     // Not YAML by its name: it is no resource.

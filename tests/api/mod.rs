@@ -6,3 +6,4 @@ mod configuration;
 mod fuzz;
 mod golden;
 mod recorded;
+mod traces;

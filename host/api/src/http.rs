@@ -3,6 +3,7 @@
 
 mod body;
 mod bulk;
+mod call;
 mod metadata;
 mod publish;
 mod route;
@@ -24,7 +25,7 @@ use crate::path;
 use body::BodyError;
 use route::Route;
 
-pub(crate) use trace::{PARENT, header as trace_header};
+pub(crate) use trace::header as trace_header;
 
 /// An answer: all of it is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -93,10 +94,14 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
         return refuse(&error::no_route());
     }
     match route {
-        Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
+        Route::Publish { pubsub, topic } => {
+            let (trace, call) = call::begin(api, &head, topic);
+            call.end(publish::answer(api, &head, body, pubsub, topic, trace).await)
+        }
         // Boxed: every other request needs no room for it.
         Route::BulkPublish { pubsub, topic } => {
-            traced(&head, Box::pin(bulk::answer(api, &head, body, pubsub, topic)).await)
+            let (trace, call) = call::begin(api, &head, topic);
+            call.end(Box::pin(bulk::answer(api, &head, body, pubsub, topic, trace)).await)
         }
         Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
@@ -119,13 +124,6 @@ fn may_be_called(access: &ApiAccess, route: &Route<'_>, path: &str) -> bool {
     };
     let version = if path.starts_with("/v1.0-alpha1/") { "v1alpha1" } else { "v1" };
     access.allows(Protocol::Http, name, version)
-}
-
-/// An answer with the trace of its request.
-fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
-    let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
-    answer.headers_mut().insert(PARENT, trace);
-    answer
 }
 
 /// The bytes of a request's line and headers, near enough.

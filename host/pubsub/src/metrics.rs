@@ -99,6 +99,13 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_default()
     }
 
+    /// The counter of spans that are not exported, by `reason`. Registered by the first who asks for it.
+    #[must_use]
+    pub fn spans_dropped(&self) -> Option<IntCounterVec> {
+        let (name, help) = ("whimbrel_spans_dropped_total", "Spans that were not exported, and why.");
+        Registered(&self.0.registry, &[]).counter(name, help, &["reason"]).ok()
+    }
+
     /// The counters of one subscription.
     #[must_use]
     pub fn ingress(&self, app_id: &str, component: &str, topic: &str) -> Arc<Ingress> {

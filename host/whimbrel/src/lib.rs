@@ -20,6 +20,7 @@ mod stop;
 mod subscribe;
 mod subscriptions;
 mod telemetry;
+mod traces;
 
 use std::ffi::OsString;
 use std::io::Write as _;

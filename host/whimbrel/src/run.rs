@@ -26,7 +26,8 @@ use crate::handlers::Pool;
 use crate::plugins::Search;
 use crate::reload::{Declared, Follower, Followers};
 use crate::running::{Ground, Running, States};
-use crate::{descriptors, metrics, stop};
+use crate::traces::Exporting;
+use crate::{descriptors, metrics, stop, traces};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -153,7 +154,7 @@ async fn host(
         () = stopping.cancelled() => return Ok(Exit::Drained),
     };
     let followers = Followers::new(&snapshot.components, declared.follows, &search, &loader, &stopping);
-    let environment = environment(&configuration);
+    let (environment, exporting) = environment(&configuration, &caller)?;
     let served = CancellationToken::new();
     metrics::start(arguments, &environment.metrics, &served).await?;
     let topology = Arc::new(ArcSwap::from_pointee(first(environment, &started, &snapshot)));
@@ -203,7 +204,11 @@ async fn host(
         }
     }
     health.set_ready(false);
-    Ok(finish(arguments.shutdown_wait(), drain(tasks, server, &served, &topology)).await)
+    let exit = finish(arguments.shutdown_wait(), drain(tasks, server, &served, &topology)).await;
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
+    Ok(exit)
 }
 
 /// Waits for the end of what was begun, for so long at most.
@@ -390,14 +395,16 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
-fn environment(configuration: &Configuration) -> Environment {
+/// The machine's own, and who exports its traces; `NAMESPACE` is a label of what is counted, as it is set.
+fn environment(configuration: &Configuration, caller: &Caller) -> anyhow::Result<(Environment, Option<Exporting>)> {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
     let metrics = match &*configuration.latency_buckets_ms {
         [] => Metrics::new(&namespace),
         buckets => Metrics::with_buckets(&namespace, buckets),
     };
-    Environment { metrics, ..Environment::system() }
+    let environment = Environment { metrics, ..Environment::system() };
+    let (tracer, exporting) = traces::start(&configuration.tracing, &caller.app_id, &environment)?;
+    Ok((Environment { tracer, ..environment }, exporting))
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.
