@@ -108,7 +108,7 @@ async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let received = Arc::clone(&received);
         connections.spawn(async move {
-            let service = service_fn(|request| answer(request, &received));
+            let service = service_fn(move |request| answer(request, Arc::clone(&received)));
             // A peer that goes away is no news.
             auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await.ok();
         });
@@ -117,7 +117,7 @@ async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>) {
 
 async fn answer(
     request: Request<Incoming>,
-    received: &Mutex<Vec<Received>>,
+    received: Arc<Mutex<Vec<Received>>>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();

@@ -31,6 +31,9 @@ const GATHER_WAIT: Duration = Duration::from_millis(200);
 /// How long one export may take, where nobody says it (OpenTelemetry's own default).
 const EXPORT_WAIT: Duration = Duration::from_secs(10);
 
+/// How much longer than that an exporter has to say why it did not come to an end.
+const MORE_WAIT: Duration = Duration::from_secs(1);
+
 /// How long the end of the process waits for the last spans.
 const FLUSH_WAIT: Duration = Duration::from_secs(3);
 
@@ -64,7 +67,7 @@ pub(crate) fn start(
     }
     if let Some(endpoint) = &tracing.zipkin {
         let zipkin = Zipkin::new(endpoint, &service).context("the export of traces to spec.tracing.zipkin")?;
-        targets.push(Target::new(Exporter::Zipkin(zipkin), endpoint.reveal(), None));
+        targets.push(Target::new(Exporter::Zipkin(Box::new(zipkin)), endpoint.reveal(), None));
     }
     if tracing.stdout {
         targets.push(Target::new(Exporter::Stdout { service }, "the standard output", None));
@@ -144,7 +147,7 @@ struct Target {
     exporter: Exporter,
     /// Where, without what may be a secret.
     name: String,
-    /// How long one export may take.
+    /// When an export is given up.
     wait: Duration,
     /// Spans lost since the last export that went well.
     lost: u64,
@@ -152,13 +155,13 @@ struct Target {
 
 enum Exporter {
     Otlp(Box<Otlp>),
-    Zipkin(Zipkin),
+    Zipkin(Box<Zipkin>),
     Stdout { service: String },
 }
 
 impl Target {
     fn new(exporter: Exporter, place: &str, wait: Option<Duration>) -> Self {
-        Self { exporter, name: without_path(place).to_owned(), wait: wait.unwrap_or(EXPORT_WAIT), lost: 0 }
+        Self { exporter, name: without_path(place).to_owned(), wait: wait.unwrap_or(EXPORT_WAIT) + MORE_WAIT, lost: 0 }
     }
 
     /// Exports a batch, and says how many spans were lost. What cannot be exported is told once, until it goes well again.

@@ -20,7 +20,8 @@ pub(super) struct Call {
 
 /// Begins a call. What it publishes belongs to the trace.
 pub(super) fn begin(api: &Api, head: &Parts, topic: &str) -> (Trace, Call) {
-    let tracer = &api.doors.topology.load().environment.tracer;
+    let topology = api.doors.topology.load();
+    let tracer = &topology.environment.tracer;
     let mut trace = trace::of(&head.headers);
     let span = tracer.begin(&mut trace, SpanKind::Client, |span| describe(span, head, topic));
     let context = if tracer.is_off() { None } else { trace.parent.or(Some(TraceParent::NONE)) };
