@@ -73,7 +73,7 @@ pub(crate) fn start(
         targets.push(Target::new(Exporter::Stdout { service }, "the standard output", None));
     }
     for target in &targets {
-        tracing::info!("traces go to {}, a part of {} of them", target.name, tracing.rate());
+        tracing::info!("traces go to {}, sampled at a rate of {}", target.name, tracing.rate());
     }
     let (clock, random) = (environment.clock.clone(), environment.random.clone());
     let (tracer, spans) = Tracer::recording(tracing.rate(), clock, random, dropped.clone());

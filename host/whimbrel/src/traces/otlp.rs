@@ -15,11 +15,14 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLink
 use whimbrel_pubsub::Span;
 use whimbrel_resources::{Otel, Protocol};
 
-use super::{EXPORT_WAIT, client};
+use super::EXPORT_WAIT;
+use super::client::{Client, client};
 
 /// A collector that speaks OTLP.
 pub(super) struct Otlp {
     exporter: SpanExporter,
+    /// Over HTTP, what it sends with.
+    client: Option<Client>,
     scope: InstrumentationScope,
 }
 
@@ -30,10 +33,12 @@ impl Otlp {
     /// The exporter does not take its settings.
     pub(super) fn new(otel: &Otel, service: &str) -> anyhow::Result<Self> {
         let (endpoint, wait) = (otel.endpoint.reveal(), otel.timeout.unwrap_or(EXPORT_WAIT));
+        let mut own = None;
         let exporter = match otel.protocol {
             Protocol::Http => {
+                let client = own.insert(client(endpoint, wait)?).clone();
                 let headers = otel.headers.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));
-                let http = SpanExporter::builder().with_http().with_http_client(client::client(endpoint, wait)?);
+                let http = SpanExporter::builder().with_http().with_http_client(client);
                 let http = http.with_protocol(opentelemetry_otlp::Protocol::HttpBinary).with_headers(headers.collect());
                 http.with_endpoint(endpoint).with_timeout(wait).build()
             }
@@ -51,7 +56,7 @@ impl Otlp {
         let mut exporter = exporter.map_err(|_| anyhow::anyhow!("the exporter does not take its settings"))?;
         exporter.set_resource(&Resource::builder().with_service_name(service.to_owned()).build());
         let scope = InstrumentationScope::builder("whimbrel").with_version(env!("CARGO_PKG_VERSION")).build();
-        Ok(Self { exporter, scope })
+        Ok(Self { exporter, client: own, scope })
     }
 
     /// Exports a batch.
@@ -60,7 +65,11 @@ impl Otlp {
     /// It was not taken; the text says why.
     pub(super) async fn export(&self, batch: &[Span]) -> Result<(), String> {
         let data = batch.iter().map(|span| data(span, &self.scope)).collect();
-        self.exporter.export(data).await.map_err(|error| error.to_string())
+        let exported = self.exporter.export(data).await;
+        exported.map_err(|error| match self.client.as_ref().and_then(Client::take_failure) {
+            Some(failure) => failure,
+            None => error.to_string(),
+        })
     }
 }
 

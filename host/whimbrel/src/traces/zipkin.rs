@@ -3,19 +3,17 @@
 
 use http::header::CONTENT_TYPE;
 use http::{Request, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::HttpClient as _;
-use opentelemetry_http::hyper::HyperClient;
 use serde_json::{Map, Value, json};
 use whimbrel_pubsub::{Span, SpanKind};
 use whimbrel_resources::Text;
 
-use super::{EXPORT_WAIT, client};
+use super::EXPORT_WAIT;
+use super::client::{Client, chain, client};
 
 /// A collector that speaks Zipkin's format.
 pub(super) struct Zipkin {
-    client: HyperClient<HttpsConnector<HttpConnector>>,
+    client: Client,
     endpoint: Uri,
     service: String,
 }
@@ -26,7 +24,7 @@ impl Zipkin {
     /// # Errors
     /// That is no address; the text does not show it.
     pub(super) fn new(endpoint: &Text, service: &str) -> anyhow::Result<Self> {
-        let client = client::client(endpoint.reveal(), EXPORT_WAIT)?;
+        let client = client(endpoint.reveal(), EXPORT_WAIT)?;
         Ok(Self { client, endpoint: endpoint.reveal().parse()?, service: service.to_owned() })
     }
 
@@ -41,12 +39,6 @@ impl Zipkin {
         let answer = self.client.send_bytes(request).await.map_err(|error| chain(&*error))?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
     }
-}
-
-/// A failure with its causes: of a connection that is refused the first says no more than that it failed.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(super) fn shown(span: &Span, service: &str) -> Value {
