@@ -33,5 +33,6 @@ mod subscriptions;
 mod tally;
 mod templates;
 mod tokens;
+mod traces;
 
 pub(crate) use better::differs;

@@ -181,7 +181,7 @@ impl App {
             return;
         }
         let path = path::clean_target(&info.path);
-        let trace = event.trace_parent().map(|parent| trace_header(Some(parent)));
+        let trace = info.trace.as_ref().map(trace_header);
         let request = || request::event(&self.fixed, &path, &info, event.body(), trace.clone());
         let outcome = tokio::select! {
             biased;
@@ -208,9 +208,8 @@ impl App {
         }
         let path = path::clean_target(&info.path);
         let body = batch::body(&entries, &info);
-        // A request has one trace. That of one of many events would be a lie about the others.
-        let parent = if let [entry] = &*entries { entry.event.trace_parent() } else { None };
-        let (trace, attempt) = (trace_header(parent), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
+        let (trace, attempt) =
+            (info.trace.as_ref().map(trace_header), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
         let request = || request::batch(&self.fixed, &path, &info, attempt, &body, trace.clone());
         let outcomes = tokio::select! {
             biased;

@@ -4,6 +4,7 @@
 mod baggage;
 mod body;
 mod bulk;
+mod call;
 mod metadata;
 mod publish;
 mod route;
@@ -25,7 +26,7 @@ use crate::path;
 use body::BodyError;
 use route::Route;
 
-pub(crate) use trace::{PARENT, header as trace_header};
+pub(crate) use trace::header as trace_header;
 
 /// An answer: all of it is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -112,10 +113,14 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
         return text(StatusCode::BAD_REQUEST, format!("invalid baggage header: {why}"));
     }
     match route {
-        Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
+        Route::Publish { pubsub, topic } => {
+            let (trace, call) = call::begin(api, &head, topic);
+            with_baggage(&head, call.end(publish::answer(api, &head, body, pubsub, topic, trace).await))
+        }
         // Boxed: every other request needs no room for it.
         Route::BulkPublish { pubsub, topic } => {
-            traced(&head, Box::pin(bulk::answer(api, &head, body, pubsub, topic)).await)
+            let (trace, call) = call::begin(api, &head, topic);
+            with_baggage(&head, call.end(Box::pin(bulk::answer(api, &head, body, pubsub, topic, trace)).await))
         }
         Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
@@ -140,10 +145,8 @@ fn may_be_called(access: &ApiAccess, route: &Route<'_>, path: &str) -> bool {
     access.allows(Protocol::Http, name, version)
 }
 
-/// An answer with the trace and the baggage of its request.
-fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
-    let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
-    answer.headers_mut().insert(PARENT, trace);
+/// An answer with the baggage of its request.
+fn with_baggage(head: &http::request::Parts, mut answer: Answer) -> Answer {
     if let Ok(Some(baggage)) = baggage::of(&head.headers) {
         answer.headers_mut().insert(baggage::NAME, baggage.clone());
     }

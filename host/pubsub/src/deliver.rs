@@ -40,6 +40,9 @@ use feed::Load;
 pub use live::Live;
 use live::Rules;
 
+/// What the subscriber said that wants an event again.
+const ANOTHER_ATTEMPT: &str = "the subscriber asked for another attempt";
+
 /// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
 ///
@@ -335,6 +338,7 @@ impl Context {
             attempt: course.attempt,
             last_attempt: false,
             metadata: Arc::clone(&course.metadata),
+            trace: None,
         };
         loop {
             let pass = match guard.map(Guard::enter).transpose() {
@@ -343,9 +347,12 @@ impl Context {
             };
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
+            let span;
+            (info.trace, span) = topology.environment.tracer.begin_delivery(event, &info.topic, info.attempt);
             let begun = Instant::now();
             let answered = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
             let result = self.statuses.read(answered, self.bulk.is_some());
+            span.end(|span| span.error = not_taken(&result));
             step("deliver.handled");
             if result == Err(HandlerError::Unwell) {
                 return self.unasked(course);
@@ -396,7 +403,7 @@ impl Context {
             Ok(Outcome::Success) => return Ok(Disposition::Ack),
             Ok(Outcome::Drop) => return Ok(self.give_up(Reason::Dropped, course)),
             Ok(Outcome::Unserved) => return Ok(self.give_up(Reason::Unserved, course)),
-            Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
+            Ok(Outcome::Retry) => ANOTHER_ATTEMPT.to_owned(),
             Err(HandlerError::Gone) => return Ok(self.handler_gone(course)),
             Err(HandlerError::Unwell) => return Ok(self.unasked(course)),
             Err(error) => error.to_string(),
@@ -482,6 +489,15 @@ async fn within<T>(
     match wait {
         None => attempt.await,
         Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
+    }
+}
+
+/// Why an attempt failed, if it did: what a subscriber drops is done.
+fn not_taken(result: &Result<Outcome, HandlerError>) -> Option<String> {
+    match result {
+        Ok(Outcome::Success | Outcome::Drop | Outcome::Unserved) => None,
+        Ok(Outcome::Retry) => Some(ANOTHER_ATTEMPT.to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

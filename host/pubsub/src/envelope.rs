@@ -24,7 +24,7 @@ use crate::delivery::Reason;
 use crate::environment::{Environment, Random};
 use crate::error::PublishError;
 use crate::event::{self, Event, is_media_type};
-use crate::request::Trace;
+use crate::trace::Trace;
 
 use writer::Writer;
 
@@ -354,7 +354,7 @@ impl Data<'_> {
 /// `traceparent` and `tracestate` of the publish; empty without a valid one.
 fn trace(trace: &Trace) -> (&str, &str) {
     match &trace.parent {
-        Some(parent) => (parent, trace.state.as_deref().unwrap_or_default()),
+        Some(parent) => (parent.as_str(), trace.state.as_deref().unwrap_or_default()),
         None => ("", ""),
     }
 }

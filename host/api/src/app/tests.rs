@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use whimbrel_pubsub::{DeliveryInfo, Event, Handler};
+use whimbrel_pubsub::{DeliveryInfo, Event, Handler, TraceParent};
 
 use super::*;
 
@@ -34,6 +34,7 @@ fn info(path: &str) -> DeliveryInfo {
         attempt: 1,
         last_attempt: false,
         metadata: Arc::default(),
+        trace: Some(TraceParent::NONE),
     }
 }
 

@@ -16,7 +16,7 @@ fn entry(id: u128, event: &'static str, metadata: &[(&str, &str)], attempt: u32)
 
 fn info(raw: bool) -> BatchInfo {
     let (pubsub, topic, path) = ("bu\"s".into(), "t".into(), "/in".into());
-    BatchInfo { id: Uuid::from_u128(7), pubsub, topic, path, last_attempt: false, raw }
+    BatchInfo { id: Uuid::from_u128(7), pubsub, topic, path, last_attempt: false, raw, trace: None }
 }
 
 fn id(number: u128) -> String {
