@@ -30,6 +30,14 @@ impl Backoff {
         wait.max(WAIT_MIN / 10)
     }
 
+    /// A connection has lived so long. Longer than the wait that might follow it now, and it counts as a success; one that is
+    /// made and lost at once does not. So no more time is spent waiting than being connected, and nothing runs hot.
+    pub fn lived(&mut self, time: Duration) {
+        if time > self.ceiling {
+            self.reset();
+        }
+    }
+
     /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.ceiling = WAIT_MIN;
@@ -49,5 +57,22 @@ mod tests {
         assert!(waits.iter().any(|wait| *wait > WAIT_MAX / 10), "fifty waits stayed small: {waits:?}");
         backoff.reset();
         assert!(backoff.next_wait() <= WAIT_MIN);
+    }
+
+    #[test]
+    fn what_lives_longer_than_the_wait_is_a_success() {
+        let mut backoff = Backoff::default();
+        for _ in 0..20 {
+            backoff.lived(WAIT_MIN / 2);
+            backoff.next_wait();
+        }
+        assert_eq!(backoff.ceiling, WAIT_MAX);
+        backoff.lived(WAIT_MAX);
+        assert_eq!(backoff.ceiling, WAIT_MAX);
+        backoff.lived(WAIT_MAX + WAIT_MIN);
+        for _ in 0..20 {
+            assert!(backoff.next_wait() <= WAIT_MIN);
+            backoff.lived(WAIT_MIN * 3);
+        }
     }
 }
