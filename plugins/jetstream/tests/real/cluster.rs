@@ -6,13 +6,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::Duration;
-use whimbrel_sdk::Failure;
+use whimbrel_sdk::{Adapter, Failure};
 
 /// How often the leader dies.
 const KILLS: usize = 3;
 
 /// Messages that are confirmed before each death, and after.
 const SHARE: u32 = 100;
+
+/// How long one publish may take. What a leader has taken along to its grave is never answered.
+const PUBLISH_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a refused publish waits for its next try.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -93,7 +96,8 @@ impl Ledger {
     /// Publishes numbers, each until it is confirmed, as publishers do.
     async fn publish(&self, bus: &Bus) {
         while !self.is_over.get() {
-            match bus.publish(STREAM, &event(self.confirmed.get())).await {
+            let next = message(STREAM, &event(self.confirmed.get()));
+            match bus.jetstream.publish(vec![next], PUBLISH_WAIT).await.remove(0) {
                 Ok(()) => self.confirmed.set(self.confirmed.get() + 1),
                 Err(Failure::Transient(_) | Failure::Unknown(_) | Failure::Throttled(_)) => {
                     tokio::time::sleep(AGAIN_AFTER).await;
@@ -139,7 +143,8 @@ fn leaders_that_die_under_load_cost_no_message() {
         let bus = Bus::open(&cluster.urls(), &settings).await;
         let ledger = Ledger::default();
         // The first one makes the stream, as soon as the servers have found each other.
-        until("the stream is there", async || bus.publish(STREAM, &event(0)).await.is_ok()).await;
+        let first = async || bus.jetstream.publish(vec![message(STREAM, &event(0))], PUBLISH_WAIT).await.remove(0);
+        until("the stream is there", async || first().await.is_ok()).await;
         let inbox = bus.subscribe(STREAM, "app", 30).await;
         let publishing = async { tokio::join!(ledger.publish(&bus), leaders_die(&cluster, &ledger)) };
         let all_is_done = async {

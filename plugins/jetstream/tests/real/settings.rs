@@ -76,10 +76,11 @@ fn jwt(issuer: &nkeys::KeyPair, subject: &nkeys::KeyPair, expires: Option<u64>, 
     format!("{signed}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn account_jwt(operator: &nkeys::KeyPair, account: &nkeys::KeyPair) -> String {
+/// `storage`: -1 is any amount, 0 is no JetStream.
+fn account_jwt(operator: &nkeys::KeyPair, account: &nkeys::KeyPair, storage: i32) -> String {
     let limits = json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
-        "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+        "mem_storage": storage, "disk_storage": storage, "streams": -1, "consumer": -1,
     });
     jwt(operator, account, None, &json!({"type": "account", "version": 2, "limits": limits}))
 }
@@ -94,7 +95,9 @@ fn a_jwt_and_its_seed() {
     run(async {
         let (operator, account, system) =
             (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_account());
-        let told = [&account, &system].map(|one| format!("{}: {}", one.public_key(), account_jwt(&operator, one)));
+        let preload =
+            |one: &nkeys::KeyPair, storage| format!("{}: {}", one.public_key(), account_jwt(&operator, one, storage));
+        let told = [preload(&account, -1), preload(&system, 0)];
         let trusted = jwt(&operator, &operator, None, &json!({"type": "operator", "version": 2}));
         let server = Server::with(
             &format!(
