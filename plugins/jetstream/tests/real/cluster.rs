@@ -17,6 +17,9 @@ const SHARE: u32 = 100;
 /// How long one publish may take. What a leader has taken along to its grave is never answered.
 const PUBLISH_WAIT: Duration = Duration::from_secs(3);
 
+/// How long the last message may take to arrive: longer than its lease, and less than `until` waits.
+const ARRIVE_MAX: Duration = Duration::from_secs(50);
+
 /// How long a refused publish waits for its next try.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
@@ -93,12 +96,17 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Publishes numbers, each until it is confirmed, as publishers do.
+    /// Publishes numbers, each until it is confirmed, as publishers do; the last one, too.
     async fn publish(&self, bus: &Bus) {
-        while !self.is_over.get() {
+        loop {
             let next = message(STREAM, &event(self.confirmed.get()));
             match bus.jetstream.publish(vec![next], PUBLISH_WAIT).await.remove(0) {
-                Ok(()) => self.confirmed.set(self.confirmed.get() + 1),
+                Ok(()) => {
+                    self.confirmed.set(self.confirmed.get() + 1);
+                    if self.is_over.get() {
+                        return;
+                    }
+                }
                 Err(Failure::Transient(_) | Failure::Unknown(_) | Failure::Throttled(_)) => {
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
@@ -150,7 +158,11 @@ fn leaders_that_die_under_load_cost_no_message() {
         let all_is_done = async {
             publishing.await;
             let all: BTreeSet<u32> = (0..ledger.confirmed.get()).collect();
-            until("all is received", async || *ledger.received.borrow() == all).await;
+            let missing = async || all.difference(&ledger.received.borrow()).copied().collect::<Vec<_>>();
+            let waiting = until("", async || missing().await.is_empty());
+            if tokio::time::timeout(ARRIVE_MAX, waiting).await.is_err() {
+                panic!("confirmed and not received: {:?} of {}", missing().await, all.len());
+            }
         };
         tokio::select! {
             () = ledger.consume(&inbox) => {}

@@ -94,6 +94,9 @@ impl Slots {
         }
         if let Some(since) = gate.since {
             gate.backoff.lived(timer::now().saturating_duration_since(since));
+            if slot.has_answered() {
+                gate.backoff.served();
+            }
         }
         // Also if this try is given up: the next one waits.
         gate.not_before = Some(timer::now() + gate.backoff.next_wait());
@@ -158,5 +161,10 @@ impl Slots {
 impl Slot {
     fn open(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone().filter(|link| link.is_open())
+    }
+
+    /// Whether the last connection answered anything before it was lost.
+    fn has_answered(&self) -> bool {
+        self.link.borrow().as_ref().is_some_and(|link| link.has_answered())
     }
 }
