@@ -1,7 +1,7 @@
 """Apache Kafka without ZooKeeper, one node or three, each a broker and a controller in one small JVM.
 
-A full disk ends the broker. `fill` has a topic refuse what comes instead, for want of as many replicas as nobody has. Nobody
-may take away a group that is in use.
+It cannot be had full: a full disk ends the broker, and no setting has it refuse for a while what it would take. Nobody may
+take away a group that is in use.
 
 Every node has a second listener for the tests' own commands, so that a proxy, a login or TLS between the adapter and the
 broker is never between them and the broker; and with `--plain-too` a third one, which alone speaks TLS.
@@ -129,15 +129,6 @@ def delete_topic(state: dict, topic: str) -> None:
 
     admin = AdminClient({"bootstrap.servers": _bootstrap(state)})
     admin.delete_topics([topic], request_timeout=REQUEST_WAIT_S)[topic].result(REQUEST_WAIT_S)
-
-
-def fill(folder: Path, state: dict, topic: str) -> None:
-    """The topic refuses what is not on one node more than there are; for now, as the protocol has it."""
-    _want_replicas(state, topic, state["nodes"] + 1)
-
-
-def relieve(folder: Path, state: dict, topic: str) -> None:
-    _want_replicas(state, topic, _durable(state))
 
 
 def rotate(folder: Path, state: dict, new: dict) -> None:
@@ -336,15 +327,6 @@ def _make_user(state: dict) -> None:
         info = admin.ScramCredentialInfo(mechanism, SCRAM_ITERATIONS)
         wanted = admin.UserScramCredentialUpsertion(user, info, password.encode())
         client.alter_user_scram_credentials([wanted])[user].result(REQUEST_WAIT_S)
-
-
-def _want_replicas(state: dict, topic: str, count: int) -> None:
-    from confluent_kafka import admin
-
-    change = admin.ConfigEntry("min.insync.replicas", str(count), incremental_operation=admin.AlterConfigOpType.SET)
-    resource = admin.ConfigResource(admin.ResourceType.TOPIC, topic, incremental_configs=[change])
-    client = admin.AdminClient({"bootstrap.servers": _bootstrap(state)})
-    client.incremental_alter_configs([resource])[resource].result(REQUEST_WAIT_S)
 
 
 def _to_the_ends(consumer, unread: set[int]) -> Iterator[tuple[bytes, dict]]:
