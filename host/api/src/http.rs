@@ -1,7 +1,7 @@
 //! One request to the HTTP API, from its head to its answer: the spine that calls the routes. Called by `server` for each
 //! request of each connection.
 
-mod body;
+pub(crate) mod body;
 mod bulk;
 mod metadata;
 mod publish;
@@ -24,6 +24,7 @@ use crate::path;
 use body::BodyError;
 use route::Route;
 
+pub(crate) use body::Arriving;
 pub(crate) use trace::{PARENT, header as trace_header};
 
 /// An answer: all of it is in memory.
@@ -52,7 +53,7 @@ impl Api {
 }
 
 /// Answers a request.
-pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
     let (head, body) = request.into_parts();
     let Some(origins) = &api.doors.origins else { return called(api, head, body).await };
     if let Some(answer) = origins.preflight(&head) {
@@ -77,7 +78,7 @@ pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
 }
 
 /// What a request is answered, wherever the page that sent it is from.
-async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer {
+async fn called(api: &Api, head: http::request::Parts, body: Arriving) -> Answer {
     if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
     }

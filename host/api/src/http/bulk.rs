@@ -5,11 +5,10 @@ mod entries;
 
 use http::header;
 use http::request::Parts;
-use hyper::body::Incoming;
 use whimbrel_pubsub::{BrokerError, BulkRequest, FailedEntry, Metadata, PublishError};
 
 use super::publish::{metadata, undecodable};
-use super::{Answer, Api, BodyError, body, empty, refuse, trace};
+use super::{Answer, Api, Arriving, BodyError, body, empty, refuse, trace};
 use crate::error::{self, Asked, EntriesError};
 use crate::path;
 
@@ -20,7 +19,7 @@ enum Refused {
 }
 
 /// Publishes several messages.
-pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str, topic: &str) -> Answer {
+pub(super) async fn answer(api: &Api, head: &Parts, body: Arriving, pubsub: &str, topic: &str) -> Answer {
     let (pubsub, topic) = match (path::unescape(pubsub), path::unescape(topic)) {
         (Some(pubsub), Some(topic)) => (pubsub, topic),
         (None, _) => return undecodable("pubsubname"),
@@ -45,7 +44,7 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
 async fn publish(
     api: &Api,
     head: &Parts,
-    body: Incoming,
+    body: Arriving,
     pubsub: &str,
     topic: &str,
     metadata: &Metadata,

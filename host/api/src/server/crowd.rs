@@ -1,5 +1,6 @@
-//! Who is connected, and who has to go when the house is full: of those without a request in progress, the one that has
-//! been silent longest. Without that, whoever opens enough connections and says nothing keeps everybody else out.
+//! Who is connected, and who has to go when the house is full: of those that nobody works for, the one that has been
+//! silent longest. Without that, whoever opens enough connections and says nothing, or half of something, keeps everybody
+//! else out.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,7 +15,7 @@ pub(super) const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
 /// How long a connection may be without a request. It is closed between once and twice this.
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(120);
 
-/// How long between two looks for somebody silent while everybody has a request in progress.
+/// How long between two looks for somebody silent while everybody's request is worked at.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// All connections of a server. The bound is that of `room`.
@@ -59,16 +60,17 @@ impl Crowd {
         }
     }
 
-    /// Asks one without a request in progress to go: one that never made any before those that did, and of them the
-    /// one that has been silent longest.
+    /// Asks one that nobody works for to go: one that never made a request before those that did, one that has sent half
+    /// of a body last; and of them the one that has been silent longest.
     fn send_one_away(&self) {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.come.load(Ordering::Relaxed);
-        let silent: Vec<_> = there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy()).collect();
+        let silent: Vec<_> = there.iter().filter_map(Weak::upgrade).filter(|one| !one.is_worked_for()).collect();
         if silent.iter().any(|one| one.leaves.load(Ordering::Relaxed)) {
             return;
         }
-        let silence = |one: &Arc<Pulse>| (!one.known(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
+        let silence =
+            |one: &Arc<Pulse>| (!one.known(), !one.busy(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
         if let Some(one) = silent.into_iter().max_by_key(silence) {
             one.leaves.store(true, Ordering::Relaxed);
             one.leave.notify_one();
@@ -81,6 +83,8 @@ impl Crowd {
 pub(super) struct Pulse {
     begun: AtomicU32,
     ended: AtomicU32,
+    /// Requests in progress that wait for the client to send more of their bodies.
+    awaited: Arc<AtomicU32>,
     clock: Arc<AtomicU32>,
     /// When it came, or its last request began, by `clock`.
     spoke: AtomicU32,
@@ -119,7 +123,21 @@ impl Pulse {
 
     /// A request is in progress.
     pub(super) fn busy(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed)
+        self.in_progress() != 0
+    }
+
+    /// A request is in progress, and it is not the client that is waited for.
+    pub(super) fn is_worked_for(&self) -> bool {
+        self.in_progress() > self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// Where bodies count themselves while the client is waited for.
+    pub(super) fn awaited(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.awaited)
+    }
+
+    fn in_progress(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed).wrapping_sub(self.ended.load(Ordering::Relaxed))
     }
 }
 
