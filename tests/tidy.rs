@@ -67,6 +67,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("cel", &["whimbrel-resources"]),
     ("clap", &["whimbrel"]),
     ("notify", &["whimbrel"]),
+    ("opentelemetry", &["whimbrel"]),
+    ("opentelemetry-otlp", &["whimbrel"]),
+    ("opentelemetry_sdk", &["whimbrel"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,12 +1,13 @@
 //! Every request that was recorded from the real sidecar, sent to ours: the same answers, the same deliveries.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use futures::StreamExt;
 use serde_json::Value;
 
-use super::better::{BETTER, Better, Ours, better};
+use super::better::{BETTER, Better, DIFFERENCES, Difference, Ours, better};
 use super::compare;
 use super::recorded::{Scene, Step, scenes};
 use crate::harness::app::{App, Seen};
@@ -57,6 +58,30 @@ fn the_tables_of_differences_name_what_there_is() -> Result<()> {
             better(&scene.name, i, &step.method, &step.path).is_some_and(|found| std::ptr::eq(found, entry))
         });
         ensure!(named, "no step of {} is {} ({})", entry.scene, entry.request, entry.reason);
+    }
+    Ok(())
+}
+
+/// Each is given by a test, and by its name.
+#[test]
+fn the_differences_that_no_scene_shows_are_tested() -> Result<()> {
+    let mut tests = String::new();
+    read_all(Path::new(env!("CARGO_MANIFEST_DIR")), &mut tests)?;
+    for Difference { row, reason } in DIFFERENCES {
+        ensure!(tests.contains(&format!("differs(\"{row}\")")), "no test differs in {row} ({reason})");
+    }
+    Ok(())
+}
+
+/// The text of every source file below a folder.
+fn read_all(folder: &Path, text: &mut String) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_all(&path, text)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path)?);
+        }
     }
     Ok(())
 }

@@ -40,6 +40,35 @@ fn three_retries_are_four_attempts_with_the_same_event_and_then_the_dead_letter_
     })
 }
 
+/// Each message is answered with one status; the subscription says what they mean.
+#[test]
+fn a_subscription_says_what_the_apps_statuses_mean() -> Result<()> {
+    run(async |test| {
+        let app = App::start().await?;
+        let meanings = "  metadata: {onStatus: \"404=retry, 409=success, 410=drop, 400-499=deadLetter\"}\n";
+        let mut plan = test.host("me")?.resource(resource::queue("bus"))?;
+        for status in [404, 409, 410, 422] {
+            let topic = format!("t{status}");
+            plan =
+                plan.resource(resource::subscription("bus", &topic, &format!("/{topic}"), Some("dead")) + meanings)?;
+            app.plan(&format!("/{topic}"), [Reply::status(status), Reply::ok()]);
+        }
+        let plan = plan.resource(resource::subscription("bus", "dead", "/dead", None))?;
+        let policies = "{retries: {again: {policy: constant, duration: 10ms, maxRetries: 3}}}";
+        let mut host = plan.resource(resource::inbound("bus", policies, "{retry: again}"))?.app(&app).start().await?;
+        for status in [409, 410, 404, 422] {
+            http::publish_ok(host.http()?, &format!("bus/t{status}"), &status.to_string()).await?;
+        }
+        let dead = app.wait_for(1, "/dead").await?;
+        assert_eq!(dead[0].data()?, 422);
+        app.wait_for(2, "/t404").await?;
+        host.stop().await?;
+        let seen = [404, 409, 410, 422].map(|status| app.seen_on(&format!("/t{status}")).len());
+        assert_eq!((seen, app.seen_on("/dead").len()), ([2, 1, 1, 1], 1));
+        Ok(())
+    })
+}
+
 /// One message of a key fails and waits a second; the next of its key waits behind it, that of another key does not.
 #[test]
 fn a_key_keeps_its_order_through_a_failure() -> Result<()> {
@@ -190,7 +219,7 @@ fn a_publish_that_takes_too_long_is_answered_within_its_timeout() -> Result<()> 
         let answer = http::publish(host.http()?, "bus/t", "2").await?;
         assert_eq!((answer.status, answer.json()?["errorCode"].as_str()), (500, Some("ERR_PUBSUB_PUBLISH_MESSAGE")));
         let took = start.elapsed();
-        assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(250)..Duration::from_secs(20)).contains(&took), "{took:?}");
         proxy.set(Mode::Pass);
         http::publish_ok(host.http()?, "bus/t", "3").await
     })

@@ -58,6 +58,8 @@ impl Reply {
 /// One request the app was sent, other than the question for its subscriptions.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    /// The method.
+    pub(crate) method: String,
     /// The path, with its query.
     pub(crate) path: String,
     /// Header fields, names in lower case.
@@ -100,8 +102,13 @@ struct Shared {
     subscribe: Mutex<String>,
     plans: Mutex<HashMap<String, Vec<Reply>>>,
     counted: Mutex<HashMap<String, Arc<Subscriber>>>,
+    asked: Mutex<Vec<Seen>>,
+    batched: Mutex<HashMap<String, Arc<Subscriber>>>,
     seen: Mutex<Vec<Seen>>,
 }
+
+/// Where it is asked for its subscriptions.
+const QUESTION: &str = "/dapr/subscribe";
 
 impl App {
     /// An app that answers everything with 200 and subscribes to nothing by itself.
@@ -124,9 +131,14 @@ impl App {
         self.address
     }
 
-    /// What it answers to `GET /dapr/subscribe`.
+    /// What it answers to `GET /dapr/subscribe`, unless a plan of that path says otherwise.
     pub(crate) fn subscribe(&self, answer: &str) {
         answer.clone_into(&mut lock(&self.shared.subscribe));
+    }
+
+    /// The questions for its subscriptions so far.
+    pub(crate) fn asked(&self) -> Vec<Seen> {
+        lock(&self.shared.asked).clone()
     }
 
     /// What it answers on a path: one after the other, the last one for ever.
@@ -139,6 +151,11 @@ impl App {
     /// Answers on a path are the ledger's: an event is in its log before it is answered with success.
     pub(crate) fn count(&self, path: &str, subscriber: &Arc<Subscriber>) {
         lock(&self.shared.counted).insert(path.into(), Arc::clone(subscriber));
+    }
+
+    /// The same of batches.
+    pub(crate) fn count_batches(&self, path: &str, subscriber: &Arc<Subscriber>) {
+        lock(&self.shared.batched).insert(path.into(), Arc::clone(subscriber));
     }
 
     /// What it was sent so far, oldest first.
@@ -221,21 +238,22 @@ impl std::fmt::Display for CutOnPurpose {
 impl std::error::Error for CutOnPurpose {}
 
 async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, CutOnPurpose> {
-    let path = request.uri().to_string();
+    let (method, path) = (request.method().to_string(), request.uri().to_string());
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
     let headers = headers.collect();
     let body = request.into_body().collect().await.map_err(|_| CutOnPurpose)?.to_bytes();
-    if path == "/dapr/subscribe" {
-        let answer = lock(&shared.subscribe).clone();
-        return Ok(respond(200, answer));
-    }
     let counted = lock(&shared.counted).get(&path).cloned();
+    let batched = lock(&shared.batched).get(&path).cloned();
     let batch = body.clone();
     let reply = if let Some(subscriber) = counted {
         subscriber.take(&body).await
+    } else if let Some(subscriber) = batched {
+        subscriber.take_batch(&body).await
     } else {
-        lock(&shared.seen).push(Seen { path: path.clone(), headers, body, at: Instant::now() });
+        let seen = Seen { method, path: path.clone(), headers, body, at: Instant::now() };
+        let list = if path == QUESTION { &shared.asked } else { &shared.seen };
+        lock(list).push(seen);
         next_reply(shared, &path)
     };
     match reply {
@@ -255,7 +273,9 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
 
 fn next_reply(shared: &Shared, path: &str) -> Reply {
     let mut plans = lock(&shared.plans);
-    let Some(replies) = plans.get_mut(path) else { return Reply::ok() };
+    let Some(replies) = plans.get_mut(path) else {
+        return if path == QUESTION { Reply::With(200, lock(&shared.subscribe).clone()) } else { Reply::ok() };
+    };
     let next = if replies.len() > 1 { replies.pop() } else { replies.last().cloned() };
     next.unwrap_or_else(Reply::ok)
 }

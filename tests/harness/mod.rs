@@ -7,6 +7,7 @@
 pub(crate) mod app;
 pub(crate) mod brokers;
 pub(crate) mod certificates;
+pub(crate) mod collector;
 pub(crate) mod durable;
 pub(crate) mod host;
 pub(crate) mod http;

@@ -181,7 +181,7 @@ impl App {
             return;
         }
         let path = path::clean_target(&info.path);
-        let trace = event.trace_parent().map(|parent| trace_header(Some(parent)));
+        let trace = info.trace.as_ref().map(trace_header);
         let request = || request::event(&self.fixed, &path, &info, event.body(), trace.clone());
         let outcome = tokio::select! {
             biased;
@@ -190,7 +190,7 @@ impl App {
                 answered.map_err(HandlerError::Transport).and_then(|answered| answer::interpret(&answered))
             }
         };
-        if outcome == Ok(Outcome::Drop) {
+        if matches!(outcome, Ok(Outcome::Drop) | Err(HandlerError::Status(404))) {
             let (topic, id) = (&info.topic, event.id());
             tracing::warn!(pubsub = %info.pubsub, %topic, %path, id, "the app dropped an event or has no such route");
         }
@@ -208,9 +208,8 @@ impl App {
         }
         let path = path::clean_target(&info.path);
         let body = batch::body(&entries, &info);
-        // A request has one trace. That of one of many events would be a lie about the others.
-        let parent = if let [entry] = &*entries { entry.event.trace_parent() } else { None };
-        let (trace, attempt) = (trace_header(parent), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
+        let (trace, attempt) =
+            (info.trace.as_ref().map(trace_header), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
         let request = || request::batch(&self.fixed, &path, &info, attempt, &body, trace.clone());
         let outcomes = tokio::select! {
             biased;
@@ -219,8 +218,10 @@ impl App {
                 answered.map_err(HandlerError::Transport).and_then(|answered| batch::interpret(&answered, &entries))
             }
         };
-        let unwanted = |outcome: &&_| matches!(outcome, Ok(Outcome::Drop | Outcome::Unserved));
-        let dropped = outcomes.iter().flatten().filter(unwanted).count();
+        let dropped = match &outcomes {
+            Err(HandlerError::Status(404)) => entries.len(),
+            outcomes => outcomes.iter().flatten().filter(|outcome| **outcome == Ok(Outcome::Drop)).count(),
+        };
         if dropped > 0 {
             let (topic, events) = (&info.topic, entries.len());
             tracing::warn!(pubsub = %info.pubsub, %topic, %path, dropped, events, "the app dropped events of a batch or has no such route");

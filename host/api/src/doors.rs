@@ -37,10 +37,10 @@ pub struct Doors {
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
     pub head_bytes_max: u64,
+    /// Whether cleartext HTTP/2 is spoken besides HTTP/1.1 (pubsub-behaviour 1.1).
+    pub http2: bool,
     /// Connections served at the same time. For one more a silent one has to go; while all are busy it waits.
     pub connections_max: usize,
-    /// Whether HTTP/2 without TLS is spoken, besides HTTP/1.1.
-    pub http2: bool,
     /// The web pages that may call. `None`: nothing is said to browsers.
     pub origins: Option<Origins>,
     /// Dapr's names of features that are on, for the metadata API.

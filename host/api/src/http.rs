@@ -1,8 +1,10 @@
 //! One request to the HTTP API, from its head to its answer: the spine that calls the routes. Called by `server` for each
 //! request of each connection.
 
-mod body;
+mod baggage;
+pub(crate) mod body;
 mod bulk;
+mod call;
 mod metadata;
 mod publish;
 mod route;
@@ -24,7 +26,8 @@ use crate::path;
 use body::BodyError;
 use route::Route;
 
-pub(crate) use trace::{PARENT, header as trace_header};
+pub(crate) use body::Arriving;
+pub(crate) use trace::header as trace_header;
 
 /// An answer: all of it is in memory.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -52,7 +55,7 @@ impl Api {
 }
 
 /// Answers a request.
-pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
     let (head, body) = request.into_parts();
     let Some(origins) = &api.doors.origins else { return counted(api, called(api, head, body).await) };
     if let Some(answer) = origins.preflight(&head) {
@@ -90,7 +93,7 @@ pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
 }
 
 /// What a request is answered, wherever the page that sent it is from.
-async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer {
+async fn called(api: &Api, head: http::request::Parts, body: Arriving) -> Answer {
     if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
     }
@@ -105,11 +108,20 @@ async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer
     if !may_be_called(&api.doors.access, &route, &cleaned) {
         return refuse(&error::no_route());
     }
+    if matches!(route, Route::Publish { .. } | Route::BulkPublish { .. })
+        && let Err(why) = baggage::of(&head.headers)
+    {
+        return text(StatusCode::BAD_REQUEST, format!("invalid baggage header: {why}"));
+    }
     match route {
-        Route::Publish { pubsub, topic } => traced(&head, publish::answer(api, &head, body, pubsub, topic).await),
+        Route::Publish { pubsub, topic } => {
+            let (trace, call) = call::begin(api, &head, topic);
+            with_baggage(&head, call.end(publish::answer(api, &head, body, pubsub, topic, trace).await))
+        }
         // Boxed: every other request needs no room for it.
         Route::BulkPublish { pubsub, topic } => {
-            traced(&head, Box::pin(bulk::answer(api, &head, body, pubsub, topic)).await)
+            let (trace, call) = call::begin(api, &head, topic);
+            with_baggage(&head, call.end(Box::pin(bulk::answer(api, &head, body, pubsub, topic, trace)).await))
         }
         Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
@@ -134,10 +146,11 @@ fn may_be_called(access: &ApiAccess, route: &Route<'_>, path: &str) -> bool {
     access.allows(Protocol::Http, name, version)
 }
 
-/// An answer with the trace of its request.
-fn traced(head: &http::request::Parts, mut answer: Answer) -> Answer {
-    let trace = trace_header(head.headers.get(PARENT).and_then(|parent| parent.to_str().ok()));
-    answer.headers_mut().insert(PARENT, trace);
+/// An answer with the baggage of its request.
+fn with_baggage(head: &http::request::Parts, mut answer: Answer) -> Answer {
+    if let Ok(Some(baggage)) = baggage::of(&head.headers) {
+        answer.headers_mut().insert(baggage::NAME, baggage.clone());
+    }
     answer
 }
 

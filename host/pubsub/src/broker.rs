@@ -59,6 +59,12 @@ pub struct Features {
 }
 
 impl Features {
+    /// Whether what is given back comes again. A broker whose publishers wait for its subscribers keeps nothing for later:
+    /// Dapr's in-memory one.
+    pub(crate) fn redelivers(&self) -> bool {
+        !self.topic_flow
+    }
+
     /// The abilities it has, by the names that `plugin.yaml` and people know them by.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Bulk, Policy};
 
-use crate::broker::Metadata;
+use crate::broker::{Features, Metadata};
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::error::HandlerError;
 use crate::event::Event;
@@ -31,6 +31,7 @@ use crate::ledger::{self, Ledger};
 use crate::metrics::{InFlight, Ingress, Status};
 use crate::policy::{self, Attempts, Code, Guard, Refused};
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
+use crate::statuses::Statuses;
 use crate::steps::step;
 use crate::topology::{Subscription, Topology};
 use crate::{envelope, events, scope};
@@ -38,6 +39,9 @@ use feed::Load;
 
 pub use live::Live;
 use live::Rules;
+
+/// What the subscriber said that wants an event again.
+const ANOTHER_ATTEMPT: &str = "the subscriber asked for another attempt";
 
 /// Serves one subscription until it is told to stop: subscribes, again and again if it must, and carries each message
 /// through to its end. `ready` is told once messages flow, or once it is certain that they are not meant to.
@@ -96,6 +100,7 @@ struct Context {
     bulk: Option<Bulk>,
     ledger: Ledger,
     counts_redeliveries: bool,
+    statuses: Statuses,
     counts: Arc<Ingress>,
     /// Numbers the deliveries of this subscription.
     courses: AtomicU64,
@@ -118,6 +123,8 @@ struct Course<'a> {
     event: Option<Arc<Event>>,
     /// Attempts that it may have in all its deliveries. None: each delivery has the policy's, whatever was before it.
     budget: Option<u32>,
+    /// Whether it comes again if it is given back.
+    comes_again: bool,
     /// Those of the moment it began.
     rules: Arc<Rules>,
     under_way: InFlight<'a>,
@@ -159,6 +166,7 @@ impl Context {
             bulk: declared.bulk.filter(|_| rules.subscription.handler.takes_batches()),
             ledger: Ledger::default(),
             counts_redeliveries: ledger::counts_redeliveries(declared),
+            statuses: Statuses::of(declared),
             courses: AtomicU64::new(0),
             raw: envelope::raw_subscription(&declared.metadata),
             pubsub: Arc::from(declared.pubsub.as_str()),
@@ -200,12 +208,13 @@ impl Context {
         if let Some(plain) = broker.and_then(|broker| broker.plain(&delivery.message.topic)) {
             delivery.message.topic = plain;
         }
+        let comes_again = broker.is_none_or(|broker| broker.features.get().is_none_or(Features::redelivers));
         let metadata = Arc::new(std::mem::take(&mut delivery.message.metadata));
         let number = self.courses.fetch_add(1, Ordering::Relaxed);
         let attempt = self.ledger.begin(&delivery.id, delivery.count, number);
         let budgeted = self.counts_redeliveries.then(|| topology.policies.inbound(&self.pubsub));
         let budget = budgeted.and_then(policy::budget);
-        Course { delivery, metadata, number, attempt, event: None, budget, rules, under_way }
+        Course { delivery, metadata, number, attempt, event: None, budget, comes_again, rules, under_way }
     }
 
     /// Its end, whatever was decided.
@@ -329,6 +338,7 @@ impl Context {
             attempt: course.attempt,
             last_attempt: false,
             metadata: Arc::clone(&course.metadata),
+            trace: None,
         };
         loop {
             let pass = match guard.map(Guard::enter).transpose() {
@@ -337,8 +347,12 @@ impl Context {
             };
             info.attempt = course.attempt;
             info.last_attempt = attempts.is_last();
+            let span;
+            (info.trace, span) = topology.environment.tracer.begin_delivery(event, &info.topic, info.attempt);
             let begun = Instant::now();
-            let result = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
+            let answered = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
+            let result = self.statuses.read(answered, self.bulk.is_some());
+            span.end(|span| span.error = not_taken(&result));
             step("deliver.handled");
             if result == Err(HandlerError::Unwell) {
                 return self.unasked(course);
@@ -389,7 +403,7 @@ impl Context {
             Ok(Outcome::Success) => return Ok(Disposition::Ack),
             Ok(Outcome::Drop) => return Ok(self.give_up(Reason::Dropped, course)),
             Ok(Outcome::Unserved) => return Ok(self.give_up(Reason::Unserved, course)),
-            Ok(Outcome::Retry) => "the subscriber asked for another attempt".to_owned(),
+            Ok(Outcome::Retry) => ANOTHER_ATTEMPT.to_owned(),
             Err(HandlerError::Gone) => return Ok(self.handler_gone(course)),
             Err(HandlerError::Unwell) => return Ok(self.unasked(course)),
             Err(error) => error.to_string(),
@@ -423,12 +437,15 @@ impl Context {
         self.uncharged(wait, Reason::BreakerOpen, course)
     }
 
-    /// Gives it back as if this attempt had never been begun.
+    /// Gives it back as if this attempt had never been begun. Where that would be its end the dead-letter topic has it.
     fn uncharged(&self, wait: Duration, reason: Reason, course: &mut Course<'_>) -> Disposition {
         self.ledger.take_back(&course.delivery.id, course.attempt);
         course.attempt = course.attempt.saturating_sub(1);
         if self.stopping.stop.is_cancelled() {
             return Disposition::Hold;
+        }
+        if !course.comes_again && course.rules.dead_letter_topic.is_some() {
+            return Disposition::DeadLetter(reason);
         }
         Disposition::RetryAfter(wait, reason)
     }
@@ -472,6 +489,15 @@ async fn within<T>(
     match wait {
         None => attempt.await,
         Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
+    }
+}
+
+/// Why an attempt failed, if it did: what a subscriber drops is done.
+fn not_taken(result: &Result<Outcome, HandlerError>) -> Option<String> {
+    match result {
+        Ok(Outcome::Success | Outcome::Drop | Outcome::Unserved) => None,
+        Ok(Outcome::Retry) => Some(ANOTHER_ATTEMPT.to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -19,8 +19,10 @@ pub enum Reason {
     /// The subscriber said so.
     #[error("the subscriber dropped it")]
     Dropped,
-    /// The subscriber takes no batches where it was to go.
-    #[error("the subscriber takes no batches at this route")]
+    /// The subscriber takes no batches where it was to go, or answered what its subscription drops.
+    #[error(
+        "the subscriber does not want it: it takes no batches at this route, or answered a status that is to drop it"
+    )]
     Unserved,
     /// The policy's attempts are used up; the last failure.
     #[error("no attempt is left: {0}")]

@@ -24,7 +24,7 @@ use crate::delivery::Reason;
 use crate::environment::{Environment, Random};
 use crate::error::PublishError;
 use crate::event::{self, Event, is_media_type};
-use crate::request::Trace;
+use crate::trace::Trace;
 
 use writer::Writer;
 
@@ -153,8 +153,14 @@ pub(crate) fn raw_subscription(metadata: &Metadata) -> Result<bool, String> {
 
 /// Whether an event has outlived its `expiration`. One that does not parse is none.
 pub(crate) fn expired(event: &Event, now: DateTime<Utc>) -> bool {
-    let expiration = event.expiration().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let expiration = event.expiration().filter(|text| is_strict(text));
+    let expiration = expiration.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     expiration.is_some_and(|expiration| expiration <= now)
+}
+
+/// Whether a time has the `T` and the `Z` of RFC 3339 as Dapr's parser wants them: ours takes a blank, too, and small letters.
+fn is_strict(time: &str) -> bool {
+    time.as_bytes().get(10) == Some(&b'T') && !time.ends_with('z')
 }
 
 /// What the request's metadata asks of the envelope (sections 1.2 and 11.1). Empty text is as if it were not there.
@@ -348,7 +354,7 @@ impl Data<'_> {
 /// `traceparent` and `tracestate` of the publish; empty without a valid one.
 fn trace(trace: &Trace) -> (&str, &str) {
     match &trace.parent {
-        Some(parent) => (parent, trace.state.as_deref().unwrap_or_default()),
+        Some(parent) => (parent.as_str(), trace.state.as_deref().unwrap_or_default()),
         None => ("", ""),
     }
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
+use crate::spans::Tracer;
 
 /// The wall clock. (Waits use tokio's clock, which a test can pause.)
 #[derive(Debug, Clone)]
@@ -84,12 +85,15 @@ pub struct Environment {
     pub random: Random,
     /// What is counted.
     pub metrics: Metrics,
+    /// Which spans there are.
+    pub tracer: Tracer,
 }
 
 impl Environment {
     /// The machine's own.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Clock::System, random: Random::system(), metrics: Metrics::default() }
+        let (metrics, tracer) = (Metrics::default(), Tracer::default());
+        Self { clock: Clock::System, random: Random::system(), metrics, tracer }
     }
 }

@@ -61,7 +61,8 @@ pub enum SettleError {
 /// Why an attempt to deliver an event did not bring an outcome. All of them are retried as the policy says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// The app answered with a status that is neither success nor 404.
+    /// The app answered with a status that does not mean success. What it does mean is the subscription's to say
+    /// (`onStatus`); 404 is "not for me" unless it says otherwise.
     #[error("the app answered {0}")]
     Status(u16),
     /// The handler answered an error, or a status word nobody knows.

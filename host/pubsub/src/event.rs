@@ -17,7 +17,7 @@ use bytes::Bytes;
 use whimbrel_resources::Fact;
 
 use crate::broker::Metadata;
-use crate::request::Trace;
+use crate::trace::{Trace, TraceParent};
 
 pub(crate) use members::{Member, Text, members, unquote};
 
@@ -176,11 +176,19 @@ impl Event {
     /// The trace that what the subscriber publishes belongs to. What is not valid counts as absent.
     #[must_use]
     pub fn trace(&self) -> Trace {
-        let Some(parent) = self.trace_parent().filter(|parent| is_trace_parent(parent)) else {
-            return Trace::default();
-        };
-        let state = self.attribute("tracestate").filter(|state| !state.is_empty());
-        Trace { parent: Some(parent.to_owned()), state: state.map(str::to_owned) }
+        self.trace_under(self.trace_parent().and_then(TraceParent::parse))
+    }
+
+    /// The trace that what the subscriber publishes belongs to, where it was told of another span of it.
+    #[must_use]
+    pub fn trace_under(&self, parent: Option<TraceParent>) -> Trace {
+        let parent = parent.filter(TraceParent::is_some);
+        Trace { parent, state: parent.and_then(|_| self.trace_state()).map(str::to_owned) }
+    }
+
+    /// `tracestate`, unless it is empty.
+    pub(crate) fn trace_state(&self) -> Option<&str> {
+        self.attribute("tracestate").filter(|state| !state.is_empty())
     }
 
     /// The data: the JSON text where the content type is JSON (or absent, as CloudEvents has it), the text where it was
@@ -294,24 +302,6 @@ pub(crate) fn tolerant(bytes: &[u8]) -> String {
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
     text
-}
-
-/// `version-trace-span-flags` in lower-case hexadecimal, neither id all zeros (W3C Trace Context, section 3.2).
-fn is_trace_parent(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let mut part = |digits: usize| {
-        let hex =
-            |part: &&str| part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        parts.next().filter(hex)
-    };
-    let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    match (part(2), part(32), part(16), part(2)) {
-        (Some("ff"), ..) => false,
-        (Some(version), Some(trace), Some(span), Some(_)) => {
-            !zero(trace) && !zero(span) && (version != "00" || parts.next().is_none())
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use whimbrel_resources::{
 };
 
 use crate::{Arrived, Broker, Caller, Clock, Environment, Handler, Message, Metadata, Metrics, PublishRequest, Random};
-use crate::{Subscription, Topology, Trace};
+use crate::{Subscription, Topology, Trace, Tracer};
 
 pub(crate) fn component(topic_scopes: TopicScopes) -> Component {
     Component {
@@ -38,6 +38,7 @@ pub(crate) fn environment(seed: u64) -> Environment {
         clock: Clock::Simulated(start, Instant::now()),
         random: Random::seeded(seed),
         metrics: Metrics::default(),
+        tracer: Tracer::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::broker::Metadata;
 use crate::error::HandlerError;
 use crate::event::Event;
+use crate::trace::TraceParent;
 
 /// How many events, and how many batches, may wait for one handler. What bounds them is each subscription's `max_unsettled`.
 const HANDLER_QUEUE_JOBS_MAX: usize = 1024;
@@ -23,7 +24,8 @@ pub enum Outcome {
     Retry,
     /// Never again.
     Drop,
-    /// Never again, and no dead letter either: the app takes no batches where this one was to go (pubsub-behaviour 6.3).
+    /// Never again, and no dead letter either: the app takes no batches where this one was to go (pubsub-behaviour 6.3), or
+    /// answered what its subscription drops.
     Unserved,
 }
 
@@ -42,6 +44,9 @@ pub struct DeliveryInfo {
     pub last_attempt: bool,
     /// The message's metadata.
     pub metadata: Arc<Metadata>,
+    /// What the handler is told of the event's trace: the span of this attempt, where spans are recorded, else what the
+    /// event says. [`TraceParent::NONE`]: the event has none. None: nothing is said.
+    pub trace: Option<TraceParent>,
 }
 
 /// One event for a handler. Dropping `reply` unanswered means that the worker was lost.
@@ -83,6 +88,9 @@ pub struct BatchInfo {
     pub last_attempt: bool,
     /// The messages are no events, and the subscriber wants their bytes as they are.
     pub raw: bool,
+    /// What the handler is told of the trace, as in [`DeliveryInfo`]. That of one of many events would be a lie about the
+    /// others, so they have [`TraceParent::NONE`].
+    pub trace: Option<TraceParent>,
 }
 
 /// What the handler said of each event of a batch, in their order.

@@ -27,8 +27,11 @@ mod scope;
 mod settle;
 #[cfg(test)]
 mod simulation;
+mod spans;
+mod statuses;
 mod steps;
 mod topology;
+mod trace;
 
 pub use broker::{
     Arrived, Broker, BrokerJob, Features, Feed, FeedJob, Message, Metadata, PublishJob, StartPosition, SubscribeJob,
@@ -42,6 +45,8 @@ pub use event::Event;
 pub use handler::{BatchEntry, BatchInfo, BatchJob, DeliveryInfo, Handler, HandlerJob, Outcome, Outcomes};
 pub use metrics::{Ingress, Lags, Metrics, MetricsOptions, PluginKind, Usage};
 pub use publish::{check, publish, publish_bulk};
-pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest, Trace};
+pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest};
+pub use spans::{Recording, Span, SpanKind, Tracer};
 pub use steps::{on_step, step};
 pub use topology::{Subscription, Topology};
+pub use trace::{Trace, TraceParent};

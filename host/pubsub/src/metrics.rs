@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
 use whimbrel_resources::MetricsRule;
 
 use families::Families;
@@ -85,6 +85,15 @@ impl Metrics {
     pub fn text(&self) -> String {
         // Encoding fails only for a metric without labels or name, and there is none.
         TextEncoder::new().encode_to_string(&self.0.registry.gather()).unwrap_or_default()
+    }
+
+    /// The counter of spans that are not exported, by `reason`. Registered by the first who asks for it.
+    #[must_use]
+    pub fn spans_dropped(&self) -> Option<IntCounterVec> {
+        let (name, help) = ("whimbrel_spans_dropped_total", "Spans that were not exported, and why.");
+        let counter = IntCounterVec::new(Opts::new(name, help), &["reason"]).ok()?;
+        self.0.registry.register(Box::new(counter.clone())).ok()?;
+        Some(counter)
     }
 
     /// The counters of one subscription.

@@ -17,6 +17,7 @@ use crate::envelope::Draft;
 use crate::error::{BrokerError, PublishError};
 use crate::policy::{Attempts, Code, Family, Guard};
 use crate::request::{BulkRequest, Caller, FailedEntry, PublishRequest};
+use crate::spans::{Recording, SpanKind};
 use crate::steps::step;
 use crate::topology::Topology;
 use crate::{envelope, events, scope};
@@ -79,13 +80,22 @@ pub async fn publish(topology: &Topology, request: PublishRequest) -> Result<(),
 /// See [`PublishError`]: nothing was published, for the request or one of its entries is wrong.
 /// [`PublishError::Broker`] is never among them.
 pub async fn publish_bulk(topology: &Topology, request: BulkRequest) -> Result<Vec<FailedEntry>, PublishError> {
-    let BulkRequest { caller, pubsub, topic, entries, metadata, trace } = request;
+    let BulkRequest { caller, pubsub, topic, entries, metadata, mut trace } = request;
     let broker = find(topology, &caller, &pubsub, &topic)?;
     let raw = envelope::raw_payload(&metadata)?;
     let (topic, native_ttl) = (Arc::from(topic), has_ttl(broker));
     let (mut names, mut messages) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
     let mut ids = Vec::with_capacity(entries.len());
+    let (call, mut spans) = (trace.parent, Vec::new());
     for entry in entries {
+        trace.parent = call;
+        let span = topology.environment.tracer.begin(&mut trace, SpanKind::Producer, |span| {
+            span.name = format!("publish {topic}").into();
+            span.set_topic(&topic);
+        });
+        if span.is_sampled() {
+            spans.push((ids.len(), span));
+        }
         let draft = Draft {
             app_id: &caller.app_id,
             pubsub: &pubsub,
@@ -106,10 +116,23 @@ pub async fn publish_bulk(topology: &Topology, request: BulkRequest) -> Result<V
     let begun = Instant::now();
     let target = Target { topology, broker, topic: &topic, family: Family::Http };
     let result = store_all(target, &caller, messages, &ids).await;
+    end_spans(spans, &result);
     let all_stored = result.as_ref().is_ok_and(|stored| stored.iter().all(Result::is_ok));
     egress.published_bulk(all_stored, begun.elapsed());
     let failed = names.into_iter().zip(result?).filter_map(|(id, stored)| Some((id, stored.err()?)));
     Ok(failed.map(|(id, error)| FailedEntry { id, error }).collect())
+}
+
+/// Ends the spans of the entries at these places.
+fn end_spans(spans: Vec<(usize, Recording)>, result: &Result<Vec<Stored>, PublishError>) {
+    for (place, span) in spans {
+        span.end(|span| {
+            span.error = match result {
+                Ok(stored) => stored.get(place).and_then(|stored| stored.as_ref().err()).map(ToString::to_string),
+                Err(error) => Some(error.to_string()),
+            };
+        });
+    }
 }
 
 /// What is wrong with a request before its payload is looked at. For a door that cannot read the payload: which error

@@ -6,21 +6,13 @@ use bytes::Bytes;
 
 use crate::broker::Metadata;
 use crate::error::BrokerError;
+use crate::trace::Trace;
 
 /// The authenticated app a request belongs to. Made by the doors, trusted by the data plane.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The app id that scopes go by.
     pub app_id: Arc<str>,
-}
-
-/// The W3C trace context of a request, as it was sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// `traceparent`, if it was valid.
-    pub parent: Option<String>,
-    /// `tracestate`.
-    pub state: Option<String>,
 }
 
 /// One message to publish, from whichever door.
@@ -38,7 +30,7 @@ pub struct PublishRequest {
     pub content_type: Option<String>,
     /// Request metadata (the `metadata.*` query parameters over HTTP).
     pub metadata: Metadata,
-    /// The request's trace.
+    /// The trace that it belongs to, which the event carries on.
     pub trace: Trace,
 }
 
@@ -55,7 +47,7 @@ pub struct BulkRequest {
     pub entries: Vec<BulkEntry>,
     /// Metadata of the request: `rawPayload` for all entries, the rest for those that bring metadata of their own.
     pub metadata: Metadata,
-    /// The request's trace.
+    /// The trace that it belongs to, which the event carries on.
     pub trace: Trace,
 }
 

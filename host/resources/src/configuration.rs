@@ -4,7 +4,6 @@
 //! Absent on purpose: doing what it says.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::folder;
 use crate::metrics_rule::MetricsRule;
@@ -12,6 +11,7 @@ use crate::place::Place;
 use crate::problem::{Position, Problem, Problems, Severity};
 use crate::raw;
 use crate::surroundings::Surroundings;
+use crate::traces::Tracing;
 
 /// Files that may be named.
 const FILES_MAX: usize = 64;
@@ -82,34 +82,8 @@ impl ApiAccess {
     }
 }
 
-/// Which requests are traced, and who is told.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Tracing {
-    /// `samplingRate`: the part of all, from 0 to 1. None: not said.
-    pub sampling_rate: Option<f64>,
-    /// `stdout`: on the standard output.
-    pub stdout: bool,
-    /// `zipkin.endpointAddress`.
-    pub zipkin: Option<String>,
-    /// `otel`.
-    pub otel: Option<Otel>,
-}
-
-/// A collector that speaks OTLP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Otel {
-    /// `endpointAddress`: host and port, or a URL.
-    pub endpoint: String,
-    /// `protocol`: `grpc` where it does not say.
-    pub protocol: Protocol,
-    /// `isSecure`: TLS.
-    pub secure: bool,
-    /// `timeout`, how long one export may take. None: not said.
-    pub timeout: Option<Duration>,
-}
-
 /// Reads the files, in which `$NAME` and `${NAME}` stand for variables of the environment. What a later one says replaces what
-/// an earlier one said.
+/// an earlier one said. Of traces, OpenTelemetry's variables say what no file does.
 ///
 /// # Errors
 /// Everything that is wrong, warnings included: a file that cannot be read or is no YAML, a value that does not parse.
@@ -148,6 +122,11 @@ pub fn configuration(
         };
         problems.extend(malformed.into_iter().map(fatal));
         problems[before..].sort_by_key(|problem| problem.at.line);
+    }
+    if let Err(variables) = configuration.tracing.add_environment(surroundings) {
+        let wrong =
+            |(key, what): (String, &str)| Problem { key, ..wrong(Path::new("environment"), what.to_owned(), "") };
+        problems.extend(variables.into_iter().map(wrong));
     }
     if let Some(file) = files.get(FILES_MAX) {
         problems.push(wrong(file, format!("more than {FILES_MAX} files of configuration"), "join them"));

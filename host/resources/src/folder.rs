@@ -16,6 +16,9 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Files in one folder that are looked at.
 const MAX_FILES: usize = 20_000;
 
+/// Files of one folder that are said to be none of resources.
+const MAX_STRANGERS: usize = 100;
+
 /// One YAML document.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
@@ -25,8 +28,15 @@ pub(crate) struct Document {
 
 /// Reads a folder. What cannot be read is noted and passed over.
 pub(crate) fn documents(folder: &Path, problems: &mut Vec<Problem>) -> Vec<Document> {
-    let files = match yaml_files(folder) {
-        Ok(files) => files,
+    let files = match files(folder) {
+        Ok((files, strangers)) => {
+            let what = || "not a resource by its name, ignored".to_owned();
+            let strangers = strangers.iter().take(MAX_STRANGERS);
+            problems.extend(
+                strangers.map(|file| problem(Severity::Warning, file, 1, what(), "resources end in .yaml or .yml")),
+            );
+            files
+        }
         Err(error) => {
             let what = format!("the folder of resources cannot be read: {error}");
             problems.push(problem(Severity::Error, folder, 1, what, "create it, or name another"));
@@ -51,21 +61,27 @@ pub(crate) fn documents(folder: &Path, problems: &mut Vec<Problem>) -> Vec<Docum
 /// The files of resources in a folder, sorted by name; none, if there is no such folder. Nothing is read.
 #[must_use]
 pub fn resource_files(folder: &Path) -> Vec<PathBuf> {
-    yaml_files(folder).unwrap_or_default()
+    files(folder).map(|(files, _)| files).unwrap_or_default()
 }
 
-/// Sorted by name, as bytes.
-fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The files of resources and the others, each sorted by name, as bytes. What is hidden is nobody's, and plugins may stand
+/// beside the resources that name them.
+fn files(folder: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut files, mut strangers) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if ["yaml", "yml"].iter().any(|yaml| extension.eq_ignore_ascii_case(yaml)) {
+        let is = |known: &str| extension.eq_ignore_ascii_case(known);
+        let is_hidden = || path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if is("yaml") || is("yml") {
             files.push(path);
+        } else if !is("wasm") && !is_hidden() && path.is_file() {
+            strangers.push(path);
         }
     }
     files.sort_unstable();
-    Ok(files)
+    strangers.sort_unstable();
+    Ok((files, strangers))
 }
 
 /// The bytes of a regular file that must be there.

@@ -24,10 +24,11 @@ mod secrets;
 mod snapshot;
 mod surroundings;
 mod template;
+mod traces;
 mod trip;
 mod yaml;
 
-pub use configuration::{ApiAccess, ApiRule, Configuration, Otel, Protocol, Tracing, configuration};
+pub use configuration::{ApiAccess, ApiRule, Configuration, Protocol, configuration};
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use diff::{
     Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,
@@ -47,6 +48,7 @@ pub use snapshot::{
     HandlerLimits, Matching, Origin, Policies, Policy, Property, Retry, Snapshot, Subscription, Text,
 };
 pub use surroundings::Surroundings;
+pub use traces::{Otel, Tracing};
 pub use trip::{Counts, Trip};
 
 /// `WHIMBREL_TEST_SCALE`: what the tests multiply their counts by.

@@ -62,12 +62,16 @@ impl<'a> Place<'a> {
 
     /// The items of a list under a key. Anything else there is a problem.
     pub(crate) fn items(&self, name: &str, problems: &mut Vec<Problem>) -> Vec<Self> {
-        let Some(list) = self.get(name) else { return Vec::new() };
-        let Value::List(items) = &list.node.value else {
-            problems.push(list.error(format!("expected a list, found {}", list.shape()), ""));
+        self.get(name).map(|list| list.listed(problems)).unwrap_or_default()
+    }
+
+    /// The items of a list. Anything else is a problem.
+    pub(crate) fn listed(&self, problems: &mut Vec<Problem>) -> Vec<Self> {
+        let Value::List(items) = &self.node.value else {
+            problems.push(self.error(format!("expected a list, found {}", self.shape()), ""));
             return Vec::new();
         };
-        let place = |(index, node)| Self { file: self.file, key: format!("{}[{index}]", list.key), node };
+        let place = |(index, node)| Self { file: self.file, key: format!("{}[{index}]", self.key), node };
         items.iter().enumerate().map(place).collect()
     }
 

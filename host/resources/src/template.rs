@@ -38,7 +38,9 @@ impl Template<'_> {
             filled.push_str(value.get(..at).unwrap_or_default());
             match found {
                 NAMESPACE => filled.extend([self.surroundings.namespace(), ".", APP_ID]),
-                POD_NAME => filled.push_str(self.surroundings.pod_name().ok_or("POD_NAME is not set")?),
+                POD_NAME => {
+                    filled.push_str(self.surroundings.pod_name().ok_or("refers to {podName} but podName is not set")?)
+                }
                 _ => filled.push_str(&uuid(&(self.place, filled.len()))),
             }
             value = value.get(at + found.len()..).unwrap_or_default();

@@ -8,7 +8,8 @@ use tokio::sync::{Semaphore, mpsc};
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 use whimbrel_pubsub::{
-    Caller, HandlerError, HandlerJob, Outcome, PluginKind, PublishError, PublishRequest, Topology, Trace, Usage,
+    Caller, HandlerError, HandlerJob, Outcome, PluginKind, PublishError, PublishRequest, SpanKind, Topology, Trace,
+    Usage,
 };
 use whimbrel_resources::HandlerLimits;
 
@@ -22,6 +23,9 @@ use crate::grants::Grants;
 use crate::loader::{Loader, Plugin};
 use crate::log::{Level, PluginLog};
 use crate::state::{self, BusyTicks, State};
+
+/// The span of a handler's own publish.
+const PUBLISH: &str = "whimbrel:pubsub/publisher.publish";
 
 /// What a handler's pool needs to know.
 #[derive(Debug, Clone)]
@@ -180,7 +184,7 @@ impl Pool {
     async fn call(&self, mut instance: Instance, job: &mut HandlerJob) -> Result<Outcome, HandlerError> {
         let words = instance.store.data().state.last_words.clone();
         let (event, info) = (event(job), info(job));
-        instance.store.data_mut().trace = job.event.trace();
+        instance.store.data_mut().trace = job.event.trace_under(job.info.trace);
         instance.busy.reset();
         let handler = instance.guest.whimbrel_pubsub_handler();
         let call = handler.call_handle(&mut instance.store, &event, &info);
@@ -263,17 +267,18 @@ impl imports::publisher::Host for HandlerState {
         content_type: Option<String>,
         metadata: Vec<(String, String)>,
     ) -> wasmtime::Result<Result<(), imports::publisher::PublishError>> {
-        let request = PublishRequest {
-            caller: self.caller.clone(),
-            pubsub,
-            topic,
-            data: data.into(),
-            content_type,
-            metadata,
-            trace: self.trace.clone(),
-        };
-        let topology = self.topology.load_full();
-        Ok(whimbrel_pubsub::publish(&topology, request).await.map_err(refusal))
+        let (topology, mut trace) = (self.topology.load_full(), self.trace.clone());
+        let span = topology.environment.tracer.begin(&mut trace, SpanKind::Client, |span| {
+            span.name = PUBLISH.into();
+            span.set("dapr.api", PUBLISH);
+            span.set_topic(&topic);
+        });
+        let data = data.into();
+        let caller = self.caller.clone();
+        let request = PublishRequest { caller, pubsub, topic, data, content_type, metadata, trace };
+        let result = whimbrel_pubsub::publish(&topology, request).await;
+        span.end(|span| span.error = result.as_ref().err().map(ToString::to_string));
+        Ok(result.map_err(refusal))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::watch;
 use whimbrel_pubsub::{Broker, Metrics};
 use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity};
@@ -14,6 +14,9 @@ use crate::reload::{Replaceable, Stamp};
 
 /// How long past `initTimeout` the reason may take that the adapter did not open.
 const REASON_WAIT: Duration = Duration::from_millis(250);
+
+/// The version that a resource means that names none.
+const FIRST_VERSION: &str = "v1";
 
 /// A broker that runs.
 #[derive(Debug)]
@@ -60,18 +63,20 @@ pub(crate) fn plan(
     for component in components {
         let optional = component.ignore_errors && !must(component);
         let stamp = Stamp::of(search.source(component));
-        let plugin = match search.find(component) {
-            Ok(plugin) => plugin,
+        let (plugin, manifest) = match found(component, search) {
+            Ok(found) => found,
             Err(error) if optional => {
-                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error:#}");
+                left_out(component, &format!("{error:#}"));
                 continue;
             }
             Err(error) => return Err(PlanError::Plugin(initialization(component, &error))),
         };
-        let manifest = manifest(&plugin).map_err(PlanError::Plugin)?;
-        if let Some(manifest) = &manifest {
-            problems.extend(whimbrel_resources::check(component, manifest));
+        let odd = manifest.as_ref().map(|manifest| whimbrel_resources::check(component, manifest)).unwrap_or_default();
+        if let Some(wrong) = odd.iter().find(|problem| optional && problem.severity == Severity::Error) {
+            left_out(component, &wrong.to_string());
+            continue;
         }
+        problems.extend(odd);
         planned.push(Planned { component: Arc::clone(component), optional, plugin, manifest, stamp });
     }
     let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
@@ -80,6 +85,32 @@ pub(crate) fn plan(
         tracing::warn!("{warning}");
     }
     if errors.is_empty() { Ok(planned) } else { Err(PlanError::Resources(Problems(errors))) }
+}
+
+/// The plugin of a component, and its description.
+///
+/// # Errors
+/// There is none, it is broken, or it is of another version than the resource wants.
+pub(crate) fn found(component: &Component, search: &Search) -> anyhow::Result<(Plugin, Option<PluginManifest>)> {
+    let plugin = search.find(component)?;
+    let manifest = manifest(&plugin)?;
+    let has = manifest.as_ref().map(|manifest| manifest.version.as_str());
+    if !is_version(&component.version, has) {
+        let Component { kind, version, .. } = component;
+        bail!("couldn't find message bus {kind}/{version}: the plugin is version {}", has.unwrap_or(FIRST_VERSION));
+    }
+    Ok((plugin, manifest))
+}
+
+/// Whether a plugin of this version is what a resource wants: as for Dapr, nothing and `v0` mean the first version. A plugin
+/// without a description is whatever is wanted.
+fn is_version(wanted: &str, has: Option<&str>) -> bool {
+    let wanted = wanted.to_ascii_lowercase();
+    ["", "v0", FIRST_VERSION].contains(&wanted.as_str()) || has.is_none_or(|has| has.eq_ignore_ascii_case(&wanted))
+}
+
+fn left_out(component: &Component, why: &str) {
+    tracing::error!(component = component.name, "left out, as ignoreErrors says: {why}");
 }
 
 /// A plugin's description of itself, if it has one.
@@ -118,7 +149,7 @@ pub(crate) async fn start(
         let (state, replacer) = match adapter(loader, plugin).await {
             Ok(adapter) => adapter.start_replaceable(&broker, queue, settings),
             Err(error) if optional => {
-                tracing::error!(component = component.name, "left out, as ignoreErrors says: {error:#}");
+                left_out(&component, &format!("{error:#}"));
                 continue;
             }
             Err(error) => return Err(initialization(&component, &error)),
@@ -199,3 +230,6 @@ async fn opened(component: &Component, mut state: watch::Receiver<BrokerState>) 
     let state = state.borrow().to_string();
     Err(anyhow!("{state}")).with_context(|| format!("init timeout of {:?} exceeded", component.init_timeout))
 }
+
+#[cfg(test)]
+mod tests;

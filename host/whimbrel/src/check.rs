@@ -44,7 +44,7 @@ struct Found {
 struct Checked {
     search: Search,
     /// By type and file: what the plugin says of its settings, or why there is none.
-    manifests: HashMap<(String, Option<PathBuf>), Result<Option<PluginManifest>, String>>,
+    manifests: HashMap<(String, String, Option<PathBuf>), Result<Option<PluginManifest>, String>>,
     found: Found,
     problems: Problems,
     told: HashSet<String>,
@@ -111,11 +111,11 @@ impl Checked {
 
     /// What the plugin says of a component's settings. A plugin that is not there would keep the host from starting.
     fn component(&mut self, component: &Component) -> Vec<Problem> {
-        let key = (component.kind.clone(), component.plugin.clone());
+        let key = (component.kind.clone(), component.version.clone(), component.plugin.clone());
         let search = &self.search;
         let manifest = self.manifests.entry(key).or_insert_with(|| {
-            let plugin = search.find(component).map_err(|error| format!("{error:#}"))?;
-            brokers::manifest(&plugin).map_err(|error| format!("{error:#}"))
+            let found = brokers::found(component, search);
+            found.map(|(_, manifest)| manifest).map_err(|error| format!("{error:#}"))
         });
         match manifest {
             Ok(Some(manifest)) => whimbrel_resources::check(component, manifest),

@@ -20,6 +20,7 @@ mod stop;
 mod subscribe;
 mod subscriptions;
 mod telemetry;
+mod traces;
 mod wait;
 
 use std::ffi::OsString;

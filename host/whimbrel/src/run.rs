@@ -26,7 +26,8 @@ use crate::handlers::Pool;
 use crate::plugins::Search;
 use crate::reload::{Declared, Follower, Followers};
 use crate::running::{Ground, Running, States};
-use crate::{descriptors, metrics, stop};
+use crate::traces::Exporting;
+use crate::{descriptors, metrics, stop, traces};
 
 /// How long the answer to a forced shutdown has to reach who asked (pubsub-behaviour 12.3).
 const LAST_ANSWER_WAIT: Duration = Duration::from_millis(100);
@@ -152,7 +153,7 @@ async fn host(
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
-    let environment = environment(&configuration);
+    let (environment, exporting) = environment(&configuration, &caller)?;
     let started = tokio::select! { biased;
         started = brokers::start(planned, &loader, &instance, &environment.metrics) => started?,
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
@@ -209,7 +210,11 @@ async fn host(
         }
     }
     health.set_ready(false);
-    Ok(finish(arguments.shutdown_wait(), drain(tasks, server, &served, &topology)).await)
+    let exit = finish(arguments.shutdown_wait(), drain(tasks, server, &served, &topology)).await;
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
+    Ok(exit)
 }
 
 /// Waits for the end of what was begun, for so long at most.
@@ -403,15 +408,17 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// The machine's own; `NAMESPACE` is a label of what is counted, as it is set.
-fn environment(configuration: &Configuration) -> Environment {
+/// The machine's own, and who exports its traces; `NAMESPACE` is a label of what is counted, as it is set.
+fn environment(configuration: &Configuration, caller: &Caller) -> anyhow::Result<(Environment, Option<Exporting>)> {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
     let options = MetricsOptions {
         latency_buckets_ms: configuration.latency_buckets_ms.clone(),
         rules: configuration.metrics_rules.clone(),
         error_codes: configuration.record_error_codes,
     };
-    Environment { metrics: Metrics::with_options(&namespace, &options), ..Environment::system() }
+    let environment = Environment { metrics: Metrics::with_options(&namespace, &options), ..Environment::system() };
+    let (tracer, exporting) = traces::start(&configuration.tracing, &caller.app_id, &environment)?;
+    Ok((Environment { tracer, ..environment }, exporting))
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.

@@ -24,13 +24,17 @@ fn answers_in_turn_and_remembers_what_it_was_sent() -> Result<()> {
 }
 
 #[test]
-fn is_asked_for_its_subscriptions_and_does_not_remember_that() -> Result<()> {
+fn is_asked_for_its_subscriptions_and_remembers_that_apart() -> Result<()> {
     run(async |_| {
         let app = App::start().await?;
         assert_eq!(get(app.address(), "/dapr/subscribe").await?.text(), "[]");
         app.subscribe("{}");
         assert_eq!(get(app.address(), "/dapr/subscribe").await?.text(), "{}");
+        app.plan("/dapr/subscribe", [Reply::status(404), Reply::status(204)]);
+        assert_eq!(get(app.address(), "/dapr/subscribe").await?.status, 404);
+        assert_eq!(get(app.address(), "/dapr/subscribe").await?.status, 204);
         assert!(app.seen().is_empty());
+        assert_eq!((app.asked().len(), app.asked()[0].method.as_str()), (4, "GET"));
         Ok(())
     })
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use whimbrel_pubsub::{HandlerError, Outcome};
@@ -15,9 +14,6 @@ pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The outcome.
 pub(crate) fn interpret(reply: &Reply) -> Result<Outcome, HandlerError> {
-    if reply.status == StatusCode::NOT_FOUND {
-        return Ok(Outcome::Drop);
-    }
     if !reply.status.is_success() {
         return Err(HandlerError::Status(reply.status.as_u16()));
     }

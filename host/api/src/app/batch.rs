@@ -7,7 +7,6 @@ use std::fmt;
 use std::io::Write as _;
 
 use bytes::Bytes;
-use http::StatusCode;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
@@ -109,9 +108,6 @@ fn raw_type(entry: &BatchEntry) -> &str {
 /// # Errors
 /// There is none for any of them.
 pub(crate) fn interpret(reply: &Reply, entries: &[BatchEntry]) -> Result<Outcomes, HandlerError> {
-    if reply.status == StatusCode::NOT_FOUND {
-        return Ok(vec![Ok(Outcome::Unserved); entries.len()]);
-    }
     if !reply.status.is_success() {
         return Err(HandlerError::Status(reply.status.as_u16()));
     }

@@ -74,13 +74,15 @@ pub(crate) fn batch(
     info: &BatchInfo,
     attempt: u32,
     body: &Bytes,
-    trace: HeaderValue,
+    trace: Option<HeaderValue>,
 ) -> Option<Request<Full<Bytes>>> {
     let mut request = post(path, body)?;
     let headers = request.headers_mut();
     fix(headers, fixed);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(HeaderName::from_static("traceparent"), trace);
+    if let Some(trace) = trace {
+        headers.insert(HeaderName::from_static("traceparent"), trace);
+    }
     tell(headers, &info.pubsub, attempt, info.last_attempt);
     Some(request)
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use whimbrel_pubsub::{DeliveryInfo, Event, Handler};
+use whimbrel_pubsub::{DeliveryInfo, Event, Handler, TraceParent};
 
 use super::*;
 
@@ -34,6 +34,7 @@ fn info(path: &str) -> DeliveryInfo {
         attempt: 1,
         last_attempt: false,
         metadata: Arc::default(),
+        trace: Some(TraceParent::NONE),
     }
 }
 
@@ -167,7 +168,7 @@ async fn answers_become_outcomes_on_one_connection() {
         assert_eq!(deliver(&handler, "/ok").await, Ok(Outcome::Success));
         assert_eq!(deliver(&handler, "/retry").await, Ok(Outcome::Retry));
         assert_eq!(deliver(&handler, "/drop").await, Ok(Outcome::Drop));
-        assert_eq!(deliver(&handler, "/missing").await, Ok(Outcome::Drop));
+        assert_eq!(deliver(&handler, "/missing").await, Err(HandlerError::Status(404)));
         assert_eq!(deliver(&handler, "/moved").await, Err(HandlerError::Status(301)));
         assert_eq!(deliver(&handler, "/other").await, Err(HandlerError::Status(500)));
     }

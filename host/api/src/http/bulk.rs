@@ -5,11 +5,10 @@ mod entries;
 
 use http::header;
 use http::request::Parts;
-use hyper::body::Incoming;
-use whimbrel_pubsub::{BrokerError, BulkRequest, FailedEntry, Metadata, PublishError};
+use whimbrel_pubsub::{BrokerError, BulkRequest, FailedEntry, Metadata, PublishError, Trace};
 
 use super::publish::{metadata, undecodable};
-use super::{Answer, Api, BodyError, body, empty, refuse, trace};
+use super::{Answer, Api, Arriving, BodyError, body, empty, refuse};
 use crate::error::{self, Asked, EntriesError};
 use crate::path;
 
@@ -19,8 +18,15 @@ enum Refused {
     Publish(PublishError),
 }
 
-/// Publishes several messages.
-pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str, topic: &str) -> Answer {
+/// Where messages go, and how.
+struct To<'a> {
+    pubsub: &'a str,
+    topic: &'a str,
+    metadata: &'a Metadata,
+}
+
+/// Publishes several messages of this trace.
+pub(super) async fn answer(api: &Api, head: &Parts, body: Arriving, pubsub: &str, topic: &str, trace: Trace) -> Answer {
     let (pubsub, topic) = match (path::unescape(pubsub), path::unescape(topic)) {
         (Some(pubsub), Some(topic)) => (pubsub, topic),
         (None, _) => return undecodable("pubsubname"),
@@ -28,7 +34,8 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
     };
     let metadata = head.uri.query().map_or_else(Vec::new, metadata);
     let asked = Asked { app_id: &api.doors.caller.app_id, pubsub: &pubsub, metadata: &metadata };
-    match publish(api, head, body, &pubsub, &topic, &metadata).await {
+    let to = To { pubsub: &pubsub, topic: &topic, metadata: &metadata };
+    match publish(api, head, body, to, trace).await {
         Ok(failed) if failed.is_empty() => empty(),
         Ok(failed) => refuse(&error::failed(&failed)),
         Err(Refused::Entries(error)) => {
@@ -45,12 +52,11 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
 async fn publish(
     api: &Api,
     head: &Parts,
-    body: Incoming,
-    pubsub: &str,
-    topic: &str,
-    metadata: &Metadata,
+    body: Arriving,
+    to: To<'_>,
+    trace: Trace,
 ) -> Result<Vec<FailedEntry>, Refused> {
-    let caller = &api.doors.caller;
+    let (caller, To { pubsub, topic, metadata }) = (&api.doors.caller, to);
     let awaits_continue = head.headers.contains_key(header::EXPECT);
     // Held until the broker has answered: the entries are slices of it.
     let held = body::read(body, api.doors.body_bytes_max, &api.bodies, awaits_continue).await;
@@ -73,7 +79,7 @@ async fn publish(
         topic: topic.to_owned(),
         entries,
         metadata: metadata.clone(),
-        trace: trace::of(&head.headers),
+        trace,
     };
     whimbrel_pubsub::publish_bulk(&topology, request).await.map_err(Refused::Publish)
 }

@@ -3,18 +3,17 @@
 
 use http::request::Parts;
 use http::{StatusCode, header};
-use hyper::body::Incoming;
-use whimbrel_pubsub::{BrokerError, Metadata, PublishError, PublishRequest};
+use whimbrel_pubsub::{BrokerError, Metadata, PublishError, PublishRequest, Trace};
 
-use super::{Answer, Api, BodyError, body, empty, parameters, refuse, text, trace};
+use super::{Answer, Api, Arriving, BodyError, body, empty, parameters, refuse, text};
 use crate::error::{self, Asked};
 use crate::path;
 
 /// What a query parameter's name starts with to be metadata of the message.
 const METADATA_PREFIX: &str = "metadata.";
 
-/// Publishes one message.
-pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str, topic: &str) -> Answer {
+/// Publishes one message of this trace.
+pub(super) async fn answer(api: &Api, head: &Parts, body: Arriving, pubsub: &str, topic: &str, trace: Trace) -> Answer {
     let (pubsub, topic) = match (path::unescape(pubsub), path::unescape(topic)) {
         (Some(pubsub), Some(topic)) => (pubsub, topic),
         (None, _) => return undecodable("pubsubname"),
@@ -32,7 +31,7 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
         data: held.bytes.clone(),
         content_type: content_type(head),
         metadata: head.uri.query().map_or_else(Vec::new, metadata),
-        trace: trace::of(&head.headers),
+        trace,
     };
     let topology = api.doors.topology.load_full();
     match whimbrel_pubsub::publish(&topology, request).await {

@@ -19,6 +19,7 @@ use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
 use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
 use super::crowd::{FIRST_HEAD_WAIT, IDLE_WAIT, LOOK_AGAIN_AFTER};
+use crate::http::body::{PACE_MIN, PIECE_WAIT, WHOLE_WAIT};
 use crate::{AppConnection, Doors, Probe};
 use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_public, host_with};
 
@@ -145,6 +146,20 @@ async fn the_answer_names_the_trace() {
     check_trace(&host, "garbage", "00-00000000000000000000000000000000-0000000000000000-00").await;
 }
 
+#[tokio::test]
+async fn baggage_comes_back_or_is_refused() {
+    let host = host().await;
+    let ask = async |target: &str, baggage: &str| {
+        host.ask(&request("POST", target, &format!("baggage: {baggage}\r\n"), "[]")).await
+    };
+    for target in ["/v1.0/publish/bus/t", "/v1.0/publish/bulk/bus/t"] {
+        let (sound, broken) = (ask(target, "a=1;p").await, ask(target, "a").await);
+        assert_eq!((sound.status, sound.header("baggage")), (204, Some("a=1;p")), "{target}");
+        assert_eq!((broken.status, broken.header("baggage")), (400, None), "{target}");
+        assert!(broken.body.starts_with("invalid baggage header: "), "{}", broken.body);
+    }
+}
+
 async fn check_size(host: &Host, target: &str, bytes: usize, status: u16) {
     let body = "x".repeat(bytes);
     let whole = request("POST", target, "", &body);
@@ -237,6 +252,37 @@ async fn a_silent_connection_makes_place_for_another() {
     }
 }
 
+/// A publish of eight bytes that are still to come.
+const AWAITED: &str =
+    "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 8\r\n\r\n";
+
+/// Those that have sent half a body go, and those that have had an answer stay.
+#[tokio::test]
+async fn half_a_body_makes_place_for_a_whole_one() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.connections_max = 2).await;
+    let half = async || {
+        let mut client = host.connect().await;
+        client.send(AWAITED.as_bytes()).await;
+        assert_eq!(client.reply(false).await.status, 100, "the server asks for the body");
+        client.send(b"half").await;
+        client
+    };
+    let mut halves = [half().await, half().await];
+    let mut whole = Vec::new();
+    for half in &mut halves {
+        let mut comes = host.connect().await;
+        comes.send(publish("/v1.0/publish/bus/t").as_bytes()).await;
+        let reply = timeout(PIECE_WAIT / 2, comes.reply(true)).await.expect("there is place for it");
+        assert_eq!(reply.status, 204);
+        assert!(timeout(PIECE_WAIT / 2, half.is_closed()).await.expect("it has to go"));
+        whole.push(comes);
+    }
+    for client in &mut whole {
+        client.send(publish("/v1.0/publish/bus/t").as_bytes()).await;
+        assert_eq!(client.reply(true).await.status, 204, "who had an answer stays");
+    }
+}
+
 #[tokio::test]
 async fn whoever_waits_for_an_answer_keeps_its_place() {
     // The first to come has gone by then, for the second.
@@ -266,6 +312,20 @@ async fn http2_without_tls() {
     assert_eq!(host.topics(), ["t"]);
 }
 
+#[tokio::test]
+async fn http2_may_be_switched_off() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.http2 = false).await;
+    assert_eq!(host.ask(&publish("/v1.0/publish/bus/t")).await.status, 204);
+    let stream = TcpStream::connect(host.address).await.expect("the server listens");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.expect("nothing is answered yet");
+    tokio::spawn(connection);
+    let uri = format!("http://{}/v1.0/publish/bus/t", host.address);
+    let request = http::Request::post(uri).body(Full::<bytes::Bytes>::from("hello")).expect("a request");
+    assert!(sender.send_request(request).await.is_err());
+    assert_eq!(host.topics().len(), 1);
+}
+
 /// How long a silent client stays connected. Time is paused: it jumps to the next timer whenever all tasks wait.
 async fn check_patience(host: &Host, sent: &str, replies: usize, at_least: Duration, at_most: Duration) {
     let mut client = host.connect().await;
@@ -289,6 +349,39 @@ async fn silent_clients_are_cut_off() {
     check_patience(&host, "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\n", 0, head.0, head.1).await;
     let idle = (IDLE_WAIT, 2 * IDLE_WAIT + FIRST_HEAD_WAIT);
     check_patience(&host, &publish("/v1.0/publish/bus/t"), 1, idle.0, idle.1).await;
+}
+
+/// A client sends a piece of so many bytes every so often, as long as it is let: until it has sent `bytes`, or is
+/// answered. Returns the answer's status, and how long it took.
+async fn drip(host: &Host, every: Duration, piece: usize, bytes: usize) -> (u16, Duration) {
+    let mut client = host.connect().await;
+    let begin = Instant::now();
+    let head = format!("POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+    client.send(head.as_bytes()).await;
+    let piece = "x".repeat(piece);
+    for _ in 0..bytes / piece.len() {
+        client.send(piece.as_bytes()).await;
+        // What is answered before all is sent is read by `reply`.
+        if timeout(every, client.stream.readable()).await.is_ok() {
+            break;
+        }
+    }
+    (client.reply(true).await.status, begin.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_must_not_take_for_ever() {
+    let host = host().await;
+    let (status, took) = drip(&host, PIECE_WAIT - Duration::from_secs(1), 1, 100_000).await;
+    assert_eq!(status, 500);
+    assert!((WHOLE_WAIT..WHOLE_WAIT + PIECE_WAIT).contains(&took), "a byte now and then: {took:?}");
+    let (status, took) = drip(&host, 2 * PIECE_WAIT, 50_000, 100_000).await;
+    assert_eq!(status, 500);
+    assert!((PIECE_WAIT..WHOLE_WAIT).contains(&took), "half of it and then nothing: {took:?}");
+    let pace = usize::try_from(PACE_MIN).expect("a small number");
+    let (status, took) = drip(&host, Duration::from_secs(1), pace, 300 * pace).await;
+    assert_eq!(status, 204, "slow and steady");
+    assert!(took > 4 * WHOLE_WAIT, "{took:?}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use whimbrel_resources::{Bulk, Policy};
 
 use super::feed::{all, meanwhile};
 use super::live::Rules;
-use super::{Context, Course, Failure, is_done, within};
+use super::{Context, Course, Failure, is_done, not_taken, within};
 use crate::delivery::{Delivery, Disposition, Reason};
 use crate::environment::Random;
 use crate::error::HandlerError;
@@ -25,8 +25,10 @@ use crate::events;
 use crate::handler::{BatchEntry, BatchInfo, DeliveryInfo, Outcome, Outcomes};
 use crate::metrics::Status;
 use crate::policy::{Attempts, Guard, Refused};
+use crate::spans::{Recording, Tracer};
 use crate::steps::step;
 use crate::topology::Topology;
+use crate::trace::TraceParent;
 
 /// Messages of one batch together, bytes: once there are so many, it goes. Apps bound their bodies (4 MiB in Dapr's SDKs), and
 /// as a body they are larger, raw ones by a third.
@@ -236,12 +238,19 @@ impl Context {
         rules: &Rules,
         policy: &Policy,
         entries: &[Entry<'_>],
-        info: BatchInfo,
+        mut info: BatchInfo,
     ) -> Result<Result<Outcomes, HandlerError>, Refused> {
         let pass = self.guard(topology, policy).map(Guard::enter).transpose()?;
+        let spans = begin_spans(&topology.environment.tracer, entries, &mut info);
         let begun = Instant::now();
         let told = entries.iter().map(Entry::told).collect();
-        let answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
+        let mut answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
+        if let Err(HandlerError::Status(status)) = answered
+            && let Some(outcome) = self.statuses.meaning(status, true)
+        {
+            answered = Ok(vec![Ok(outcome); entries.len()]);
+        }
+        end_spans(spans, &answered);
         step("deliver.handled");
         if answered == Err(HandlerError::Unwell) {
             return Ok(answered);
@@ -273,7 +282,8 @@ impl Context {
         let random = &topology.environment.random;
         let (event, metadata) = (Arc::clone(event), Arc::clone(&info.metadata));
         let entry = BatchEntry { id: random.uuid(), event, attempt: info.attempt, metadata };
-        let info = self.batch_info(random, &info.path, info.last_attempt);
+        let trace = if topology.environment.tracer.is_off() { None } else { info.trace.or(Some(TraceParent::NONE)) };
+        let info = BatchInfo { trace, ..self.batch_info(random, &info.path, info.last_attempt) };
         let mut outcomes = rules.subscription.handler.deliver_batch(vec![entry], info).await?;
         outcomes.pop().unwrap_or_else(unanswered)
     }
@@ -286,7 +296,36 @@ impl Context {
             path: Arc::clone(path),
             last_attempt,
             raw: self.raw == Ok(true),
+            trace: None,
         }
+    }
+}
+
+/// Begins the attempts of a batch, each in the trace of its event, and says what the app is told of them. Those that are
+/// sampled, with their places.
+fn begin_spans(tracer: &Tracer, entries: &[Entry<'_>], info: &mut BatchInfo) -> Vec<(usize, Recording)> {
+    let mut spans = Vec::new();
+    info.trace = (!tracer.is_off()).then_some(TraceParent::NONE);
+    for (place, Entry { course, event, .. }) in entries.iter().enumerate() {
+        let (trace, span) = tracer.begin_delivery(event, &course.delivery.message.topic, course.attempt);
+        if entries.len() == 1 {
+            info.trace = trace.or(info.trace);
+        }
+        if span.is_sampled() {
+            spans.push((place, span));
+        }
+    }
+    spans
+}
+
+fn end_spans(spans: Vec<(usize, Recording)>, answered: &Result<Outcomes, HandlerError>) {
+    for (place, span) in spans {
+        span.end(|span| {
+            span.error = match answered {
+                Ok(outcomes) => not_taken(outcomes.get(place).unwrap_or(&unanswered())),
+                Err(error) => Some(error.to_string()),
+            };
+        });
     }
 }
 

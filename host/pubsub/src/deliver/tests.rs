@@ -46,7 +46,22 @@ fn watched(
     declared: whimbrel_resources::Subscription,
     well: Option<watch::Receiver<bool>>,
 ) -> Ends {
-    let (bus, broker) = Broker::new(Arc::new(fakes::component(scopes)));
+    on(Broker::new(Arc::new(fakes::component(scopes))), policies, declared, well)
+}
+
+/// The same with a broker that can do this.
+fn featured(features: crate::Features, policies: Policies, declared: whimbrel_resources::Subscription) -> Ends {
+    let (bus, jobs) = Broker::new(Arc::new(fakes::component(TopicScopes::default())));
+    bus.features.set(features).expect("the first");
+    on((bus, jobs), policies, declared, None)
+}
+
+fn on(
+    (bus, broker): (Broker, mpsc::Receiver<BrokerJob>),
+    policies: Policies,
+    declared: whimbrel_resources::Subscription,
+    well: Option<watch::Receiver<bool>>,
+) -> Ends {
     let (handle, handler) = Handler::new();
     let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
     let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle.watched(well))));
@@ -142,6 +157,7 @@ async fn an_outcome_becomes_a_verdict() {
     let none = Policies::default;
     check(none(), &[Ok(Outcome::Success)], Verdict::Ack, &[(1, true)]).await;
     check(none(), &[Ok(Outcome::Drop)], Verdict::Ack, &[(1, true)]).await;
+    check(none(), &[Err(HandlerError::Status(404))], Verdict::Ack, &[(1, true)]).await;
     check(none(), &[Ok(Outcome::Retry)], retry(1), &[(1, true)]).await;
     check(none(), &[Err(HandlerError::Status(500))], retry(1), &[(1, true)]).await;
     check(none(), &[Err(HandlerError::Lost("trap".into()))], retry(1), &[(1, true)]).await;
@@ -222,6 +238,29 @@ async fn what_is_given_up_is_dead_lettered_as_it_came() {
     check_dead_letter(arrived(), &[Err(HandlerError::Lost("trap".into()))]).await;
     check_dead_letter(with("no event"), &[]).await;
     check_dead_letter(with(r#"{"expiration":"2001-01-01T00:00:00Z"}"#), &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_says_what_statuses_mean() {
+    let meanings = [("onStatus", "404=retry, 409=success, 410=drop, 400-499=deadLetter")];
+    let policy = || constant(1, None);
+    let mut ends = spine(TopicScopes::default(), policy(), fakes::declared("t", Some("dead"), &meanings));
+    let mut feed = ends.feed().await;
+    let mut next = 0;
+    for (statuses, is_dead) in
+        [(&[409][..], false), (&[410], false), (&[422], true), (&[404, 409], false), (&[500, 400], true)]
+    {
+        next += 1;
+        feed.deliver(fakes::arrived(next, "m", Some(1))).await;
+        let answers: Vec<_> = statuses.iter().map(|status| Err(HandlerError::Status(*status))).collect();
+        ends.answer(&answers).await;
+        if is_dead {
+            let Some(BrokerJob::Publish(job)) = soon(ends.broker.recv()).await else { panic!("no dead letter") };
+            job.reply.send(vec![Ok(())]).expect("somebody waits");
+        }
+        assert_eq!(feed.verdict().await, (next, Verdict::Ack), "{statuses:?}");
+        assert!(ends.broker.try_recv().is_err(), "{statuses:?}");
+    }
 }
 
 /// One delivery that reaches no handler.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{Caller, Clock, PublishRequest};
+use crate::{Caller, Clock, PublishRequest, TraceParent};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -18,6 +18,7 @@ fn environment() -> Environment {
         clock: Clock::Simulated(start, Instant::now()),
         random: Random::seeded(1),
         metrics: crate::Metrics::default(),
+        tracer: crate::Tracer::default(),
     }
 }
 
@@ -223,7 +224,7 @@ async fn a_partition_key_becomes_the_key() {
 #[tokio::test(start_paused = true)]
 async fn the_trace_of_the_request_is_written() {
     let mut traced = request(None, b"", &[]);
-    traced.trace = Trace { parent: Some(PARENT.into()), state: Some("a=b".into()) };
+    traced.trace = Trace { parent: TraceParent::parse(PARENT), state: Some("a=b".into()) };
     let event = stored(traced);
     assert_eq!(
         (&event["traceid"], &event["traceparent"], &event["tracestate"]),
@@ -369,6 +370,9 @@ fn an_event_expires_when_its_time_has_come() {
         ("\"2026-01-02T03:04:05Z\"", true),
         ("\"2026-01-02T03:04:06Z\"", false),
         ("\"2026-01-02T04:04:04+01:00\"", true),
+        ("\"2026-01-02 03:04:04Z\"", false),
+        ("\"2026-01-02t03:04:04Z\"", false),
+        ("\"2026-01-02T03:04:04z\"", false),
         ("\"soon\"", false),
         ("\"\"", false),
         ("5", false),

@@ -71,7 +71,11 @@ fn extensions_are_all_other_attributes() {
 
 fn check_trace(text: &str, parent: Option<&str>, trace: Option<&str>) {
     let event = event(text);
-    assert_eq!((event.trace_parent(), event.trace().parent.as_deref()), (parent, trace), "{text}");
+    assert_eq!(
+        (event.trace_parent(), event.trace().parent.as_ref().map(TraceParent::as_str)),
+        (parent, trace),
+        "{text}"
+    );
 }
 
 #[test]
@@ -95,24 +99,6 @@ fn a_trace_that_the_event_lacks_comes_from_the_metadata() {
     assert_eq!(bare.body(), &b"{}"[..]);
     let own = Event::structured(Bytes::from_static(b"{\"traceparent\":\"x\"}"), &metadata).expect("an event");
     assert_eq!(own.trace_parent(), Some("x"));
-}
-
-#[test]
-fn only_the_standards_form_is_a_trace_parent() {
-    let zeros = |digits: usize| "0".repeat(digits);
-    for (text, expect) in [
-        (PARENT.to_owned(), true),
-        (format!("{PARENT}-more"), false),
-        (format!("01{}-more", &PARENT[2..]), true),
-        (format!("ff{}", &PARENT[2..]), false),
-        (PARENT.to_uppercase(), false),
-        (format!("00-{}-b7ad6b7169203331-01", zeros(32)), false),
-        (format!("00-0af7651916cd43dd8448eb211c80319c-{}-01", zeros(16)), false),
-        (String::new(), false),
-        ("garbage".to_owned(), false),
-    ] {
-        assert_eq!(is_trace_parent(&text), expect, "{text}");
-    }
 }
 
 #[test]

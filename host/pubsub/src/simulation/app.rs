@@ -40,6 +40,7 @@ fn serve_batch(world: &Shared, app: &str, batch: BatchJob) {
             attempt: entry.attempt,
             last_attempt: info.last_attempt,
             metadata: entry.metadata,
+            trace: info.trace,
         };
         let job = HandlerJob { event: entry.event, info, reply };
         // It is the batch's worker that vanishes, never that of one event.

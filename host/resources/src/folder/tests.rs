@@ -27,7 +27,14 @@ fn files_and_order() {
     write("z.yaml", "");
     fs::create_dir(folder.path().join("sub.yaml")).expect("made");
     fs::write(folder.path().join("sub.yaml/x.yaml"), "x").expect("written");
-    assert_eq!(shown(folder.path()), (r#""a" "b1" "b2""#.to_owned(), String::new()));
+    for unseen in [".hidden", "plugin.wasm"] {
+        write(unseen, "u");
+    }
+    let (found, problems) = shown(folder.path());
+    assert_eq!(found, r#""a" "b1" "b2""#);
+    let why = "not a resource by its name, ignored (resources end in .yaml or .yml)";
+    let said = ["c.json", "d.yaml.bak", "yaml"].map(|file| format!("F/{file}:1: {why}"));
+    assert_eq!(problems, said.join("\n"));
 }
 
 #[cfg(unix)]
@@ -37,7 +44,7 @@ fn links_are_followed_and_dangling_ones_ignored() {
     fs::write(folder.path().join("target"), "t").expect("written");
     std::os::unix::fs::symlink("target", folder.path().join("a.yaml")).expect("linked");
     std::os::unix::fs::symlink("nobody", folder.path().join(".#a.yaml")).expect("linked");
-    assert_eq!(shown(folder.path()), (r#""t""#.to_owned(), String::new()));
+    assert_eq!(shown(folder.path()).0, r#""t""#);
 }
 
 #[test]

@@ -75,7 +75,8 @@ pub(crate) fn read(
     root.warn_unknown(&[&super::ROOT_KEYS[..], &["auth"]].concat(), problems);
     spec.warn_unknown(&SPEC_KEYS, problems);
     let store = secret_store(root, problems);
-    let reading = Reading { component: &name, store, sources };
+    let ignore_errors = spec.flag("ignoreErrors", problems);
+    let reading = Reading { component: &name, store, ignores_errors: ignore_errors, sources };
     let settings = Settings::read(&spec, &reading, problems);
     let topic_prefix = settings.names_namespace.then(|| sources.surroundings.namespace().to_owned());
     let incomplete = settings.incomplete;
@@ -88,7 +89,7 @@ pub(crate) fn read(
         scopes,
         topic_scopes,
         init_timeout: init_timeout(&spec, problems),
-        ignore_errors: spec.flag("ignoreErrors", problems),
+        ignore_errors,
         consumer_id,
         topic_prefix,
         network: network(root, problems),
@@ -148,7 +149,7 @@ struct Settings {
     group: Option<(String, Position)>,
     /// A value has `{namespace}` in it.
     names_namespace: bool,
-    /// A value is in a secret store that is not there.
+    /// A value is in a secret store that is not there, or names a pod that nobody knows and `ignoreErrors` says so.
     incomplete: bool,
 }
 
@@ -157,6 +158,8 @@ struct Reading<'a> {
     component: &'a str,
     /// `auth.secretStore`.
     store: Option<&'a str>,
+    /// `spec.ignoreErrors`.
+    ignores_errors: bool,
     sources: &'a Sources<'a>,
 }
 
@@ -182,10 +185,14 @@ impl Settings {
             let template = Template { surroundings: reading.sources.surroundings, place: (reading.component, name) };
             match template.fill(&value) {
                 Ok(filled) => settings.take(name, &filled, reading.sources.app_id, item.at()),
-                Err(what) => problems.push(item.error(
-                    format!("refers to {{podName}}, but {what}"),
-                    "set POD_NAME in the environment of the host",
-                )),
+                Err(what) => {
+                    let what = format!("failed to parse metadata: property {name} {what}");
+                    let hint = "set POD_NAME in the environment of the host";
+                    settings.incomplete |= reading.ignores_errors;
+                    let problem =
+                        if reading.ignores_errors { item.warning(what, hint) } else { item.error(what, hint) };
+                    problems.push(problem);
+                }
             }
         }
         settings

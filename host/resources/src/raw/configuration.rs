@@ -1,11 +1,13 @@
 //! Dapr's `Configuration`: each key into what it means here, and a line for each that means nothing.
 
-use crate::configuration::{ApiRule, Configuration, Otel, Protocol, Tracing};
+use crate::configuration::{ApiRule, Configuration, Protocol};
 use crate::duration::duration_or_millis;
 use crate::metrics_rule::{MetricsRule, Replacement};
 use crate::place::{Place, quoted};
 use crate::problem::Problem;
-use crate::yaml::boolean;
+use crate::snapshot::Text;
+use crate::traces::{self, Otel, Tracing};
+use crate::yaml::{Value, boolean};
 
 /// Upper bounds of latencies that may be asked for.
 const BUCKETS_MAX: usize = 100;
@@ -33,6 +35,8 @@ const WITHOUT_EFFECT: [&str; 12] = [
 
 const TRACING_KEYS: [&str; 4] = ["samplingRate", "stdout", "zipkin", "otel"];
 const OTEL_KEYS: [&str; 5] = ["endpointAddress", "protocol", "isSecure", "headers", "timeout"];
+const HEADER_KEYS: [&str; 3] = ["name", "value", "secretKeyRef"];
+const ZIPKIN_FORM: &str = "must be an http or https URL, without a user's name and password";
 const METRICS_KEYS: [&str; 5] = ["enabled", "latencyDistributionBuckets", "rules", "http", "recordErrorCodes"];
 const RULE_KEYS: [&str; 3] = ["name", "version", "protocol"];
 
@@ -117,24 +121,65 @@ fn read_tracing(place: &Place<'_>, tracing: &mut Tracing, problems: &mut Vec<Pro
     replace(&mut tracing.stdout, place.parsed("stdout", "true or false", boolean, problems));
     if let Some(zipkin) = place.section("zipkin", problems) {
         zipkin.warn_unknown(&["endpointAddress"], problems);
-        tracing.zipkin = zipkin.filled("endpointAddress", problems).map(str::to_owned);
+        tracing.zipkin = endpoint(&zipkin, traces::zipkin_endpoint, ZIPKIN_FORM, problems);
     }
     if let Some(otel) = place.section("otel", problems) {
         tracing.otel = read_otel(&otel, problems);
-    }
-    let exported = tracing.stdout || tracing.zipkin.is_some() || tracing.otel.is_some();
-    if exported {
-        problems.push(place.warning("traces are not exported by this version".to_owned(), ""));
     }
 }
 
 fn read_otel(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Otel> {
     place.warn_unknown(&OTEL_KEYS, problems);
-    let timeout = place.parsed("timeout", "a duration such as 10s", duration_or_millis, problems);
+    let timeout = |text: &str| duration_or_millis(text).filter(|timeout| !timeout.is_zero());
+    let timeout = place.parsed("timeout", "a duration such as 10s", timeout, problems);
     let protocol = place.parsed("protocol", "http or grpc", protocol, problems).unwrap_or(Protocol::Grpc);
     let secure = place.parsed("isSecure", "true or false", boolean, problems).unwrap_or(true);
-    let endpoint = place.filled("endpointAddress", problems)?.trim().to_owned();
-    Some(Otel { endpoint, protocol, secure, timeout })
+    let headers = place.get("headers").map(|place| read_headers(&place, problems)).unwrap_or_default();
+    let parse = |text: &str| traces::otlp_endpoint(text, secure, protocol);
+    let endpoint = endpoint(place, parse, traces::ENDPOINT_FORM, problems)?;
+    Some(Otel { endpoint, protocol, headers, timeout })
+}
+
+/// What is wrong with it is said without it: it may hold a key.
+fn endpoint(
+    place: &Place<'_>,
+    parse: impl Fn(&str) -> Option<Text>,
+    form: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Text> {
+    let text = place.filled("endpointAddress", problems)?.trim();
+    let endpoint = parse(text);
+    if endpoint.is_none() {
+        problems.extend(place.get("endpointAddress").map(|place| place.error(form.to_owned(), "")));
+    }
+    endpoint
+}
+
+/// `NAME=VALUE,NAME=VALUE`, or a list of such, or of `name` and `value`. Their values are secrets, so none is shown.
+fn read_headers(place: &Place<'_>, problems: &mut Vec<Problem>) -> Vec<(String, Text)> {
+    let mut all = Vec::new();
+    let items = if matches!(place.node.value, Value::List(_)) { place.listed(problems) } else { vec![place.clone()] };
+    for item in items {
+        let read = match &item.node.value {
+            Value::Map(_) => {
+                item.warn_unknown(&HEADER_KEYS, problems);
+                let (name, value) =
+                    (item.required("name", "for example x-api-key", problems), item.text("value", problems));
+                if let Some(reference) = item.get("secretKeyRef") {
+                    problems.push(reference.error("is not read here".to_owned(), "give value: ${VARIABLE}"));
+                    continue;
+                }
+                let Some(name) = name else { continue };
+                traces::header(name, value.unwrap_or_default()).map(|header| vec![header])
+            }
+            _ => item.as_text(problems).and_then(traces::headers),
+        };
+        match read {
+            Some(headers) => all.extend(headers),
+            None => problems.push(item.error(traces::HEADERS_FORM.to_owned(), "")),
+        }
+    }
+    all
 }
 
 fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {

@@ -71,7 +71,7 @@ fn of_net(error: NetError) -> Failure {
                 .to_owned(),
         ),
         NetError::Tls(text) => {
-            Failure::Transient(format!("TLS: {text} (metadata caCert, clientCert, skipVerify, disableTls)"))
+            Failure::Transient(format!("TLS: {text} (metadata brokers, caCert, clientCert, skipVerify, disableTls)"))
         }
         other => Failure::Transient(other.to_string()),
     }

@@ -22,6 +22,7 @@ fn info(metadata: &[(&str, &str)]) -> DeliveryInfo {
         attempt: 3,
         last_attempt: true,
         metadata: Arc::new(metadata),
+        trace: None,
     }
 }
 

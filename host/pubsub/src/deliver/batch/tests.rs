@@ -260,7 +260,8 @@ async fn outcomes_become_verdicts() {
 async fn what_no_route_takes_batches_for_is_dropped_without_a_dead_letter() {
     let mut ends = spine(retrying(2, None), declared(2, Some("dead"), &[])).await;
     ends.deliver([arrived(1), arrived(2)]).await;
-    answer(ends.batch(&[1, 2]).await, &[Ok(Outcome::Unserved), Ok(Outcome::Unserved)]);
+    let refuse = |job: BatchJob| job.reply.send(Err(HandlerError::Status(404))).expect("somebody waits");
+    refuse(ends.batch(&[1, 2]).await);
     assert_eq!(ends.verdicts(2).await, acks([1, 2]));
     assert!(ends.broker.try_recv().is_err(), "a dead letter");
 }

@@ -45,3 +45,24 @@ async fn an_open_breaker_gives_back_and_dead_letters_nothing() {
     }
     assert!(ends.broker.try_recv().is_err(), "a dead letter");
 }
+
+/// A broker that delivers nothing again would lose what is given back.
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_dead_letters_where_nothing_comes_again() {
+    let mut policies = Policies::default();
+    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 0"));
+    let features = crate::Features { topic_flow: true, ..crate::Features::default() };
+    let mut ends = featured(features, policies, fakes::declared("t", Some("dead"), &[]));
+    let mut feed = ends.feed().await;
+    for (token, asked) in [(1, true), (2, false)] {
+        feed.deliver(fakes::arrived(token, &token.to_string(), None)).await;
+        if asked {
+            ends.answer(&[Err(HandlerError::Failed("x".into()))]).await;
+        }
+        let Some(BrokerJob::Publish(job)) = soon(ends.broker.recv()).await else { panic!("no dead letter") };
+        assert_eq!(&*job.messages[0].topic, "dead");
+        job.reply.send(vec![Ok(())]).expect("somebody waits");
+        assert_eq!(feed.verdict().await, (token, Verdict::Ack));
+    }
+    assert!(ends.handler.try_recv().is_err(), "the app was called");
+}

@@ -9,7 +9,7 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use super::{environment, pairs};
-use crate::{Caller, Message, PublishRequest, Random, Trace};
+use crate::{Caller, Message, PublishRequest, Random, Trace, TraceParent};
 
 /// The scenes that are about the envelope and nothing else.
 const SCENES: [&str; 10] = [
@@ -92,7 +92,7 @@ fn request(step: &Value) -> (String, PublishRequest) {
         }
     }
     let header = |name: &str| step["headers"].get(name).and_then(Value::as_str).map(str::to_owned);
-    let parent = header("traceparent").filter(|parent| parent.len() == 55);
+    let parent = header("traceparent").as_deref().and_then(TraceParent::parse);
     let request = PublishRequest {
         caller: Caller { app_id: "me".into() },
         pubsub: "bus".into(),
