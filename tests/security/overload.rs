@@ -29,11 +29,11 @@ use crate::harness::{http, resource, run, run_within, until, until_within};
 const RUN_MAX: Duration = Duration::from_secs(240);
 
 /// Connections of the flood, each with as many publishers as the host lets speak at once on one (HTTP/2).
-const CONNECTIONS: usize = 48;
+const CONNECTIONS: usize = 96;
 const PUBLISHERS: usize = 256;
 
 /// Messages of the flood, at scale 1: each publisher has more than one.
-const MESSAGES: u64 = 20_000;
+const MESSAGES: u64 = 30_000;
 
 /// Bodies of the flood of large ones, and their bytes: more together than the host holds of all bodies.
 const LARGE: usize = 600;
@@ -193,7 +193,7 @@ async fn ask(connection: &Connection, to: &str, body: Bytes, tally: &Tally) -> R
     Ok(tally.count(head.status.as_u16(), after, &String::from_utf8_lossy(&body), took))
 }
 
-/// Twelve thousand publish at the same time to a broker that has stopped.
+/// Four and twenty thousand publish at the same time to a broker that has stopped.
 #[test]
 fn a_broker_that_stops_under_a_flood() -> Result<()> {
     run_within(RUN_MAX, async |test| {

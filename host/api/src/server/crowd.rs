@@ -60,8 +60,8 @@ impl Crowd {
         }
     }
 
-    /// Asks one that nobody works for to go: one that never made a request before those that did, one that has sent half
-    /// of a body last; and of them the one that has been silent longest.
+    /// Asks one that nobody works for to go: one that has never had an answer before those that have, and of them the one
+    /// that has been silent longest.
     fn send_one_away(&self) {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.come.load(Ordering::Relaxed);
@@ -69,8 +69,7 @@ impl Crowd {
         if silent.iter().any(|one| one.leaves.load(Ordering::Relaxed)) {
             return;
         }
-        let silence =
-            |one: &Arc<Pulse>| (!one.known(), !one.busy(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
+        let silence = |one: &Arc<Pulse>| (!one.answered(), now.wrapping_sub(one.spoke.load(Ordering::Relaxed)));
         if let Some(one) = silent.into_iter().max_by_key(silence) {
             one.leaves.store(true, Ordering::Relaxed);
             one.leave.notify_one();
@@ -119,6 +118,11 @@ impl Pulse {
     /// It has made a request.
     pub(super) fn known(&self) -> bool {
         self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// One of its requests has had its end.
+    fn answered(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) > 0
     }
 
     /// A request is in progress.
