@@ -22,7 +22,7 @@ from places import Refused
 PORTS = range(11000, 32000)
 PORT_TRIES_MAX = 200
 STARTS_MAX = 5
-ANSWER_WAIT_S = 90
+ANSWER_WAIT_S = 180
 LOOK_AGAIN_AFTER_S = 0.02
 
 

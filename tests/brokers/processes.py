@@ -18,7 +18,7 @@ from pathlib import Path
 from places import Refused
 
 STOP_WAIT_S = 30
-KILL_WAIT_S = 10
+KILL_WAIT_S = 60
 PR_SET_PDEATHSIG = 1
 
 
@@ -38,6 +38,12 @@ def running(folder: Path) -> dict[str, int]:
         if lives(written := file.read_text()):
             found[file.name] = int(written.split()[0])
     return found
+
+
+def awake(folder: Path, name: str) -> bool:
+    """Whether a process runs, and is not frozen."""
+    pid = running(folder).get(name)
+    return pid is not None and _fields(pid)[:1] not in (["T"], [])
 
 
 def identity(pid: int) -> str:
@@ -116,11 +122,16 @@ def _wait_all(handles: list[int], wait_s: float) -> list[int]:
 
 def _born(pid: int) -> str | None:
     """When it started, in the kernel's ticks; None where it has ended, whether or not its parent has noticed."""
+    fields = _fields(pid)
+    return None if not fields or fields[0] in "ZX" else fields[19]
+
+
+def _fields(pid: int) -> list[str]:
+    """What the kernel says of it, from its state on; nothing where it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
+        return []
 
 
 def _guard(folder: Path, wanted: list[Process], owner: int | None, tell: int, throw_away: bool) -> None:

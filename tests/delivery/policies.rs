@@ -190,7 +190,7 @@ fn a_publish_that_takes_too_long_is_answered_within_its_timeout() -> Result<()> 
         let answer = http::publish(host.http()?, "bus/t", "2").await?;
         assert_eq!((answer.status, answer.json()?["errorCode"].as_str()), (500, Some("ERR_PUBSUB_PUBLISH_MESSAGE")));
         let took = start.elapsed();
-        assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(250)..Duration::from_secs(20)).contains(&took), "{took:?}");
         proxy.set(Mode::Pass);
         http::publish_ok(host.http()?, "bus/t", "3").await
     })

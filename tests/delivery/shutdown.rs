@@ -10,18 +10,22 @@ use crate::harness::host::Host;
 use crate::harness::redis::Redis;
 use crate::harness::{Test, http, resource, run};
 
-async fn shop(test: &Test) -> Result<(Redis, App, Host)> {
+/// Seconds that a host may take to finish: more than any machine needs, and few where it waits in vain.
+const LONG: &str = "45";
+const SHORT: &str = "2";
+
+async fn shop(test: &Test, grace_seconds: &str) -> Result<(Redis, App, Host)> {
     let redis = Redis::start(test).await?;
     let app = App::start().await?;
     let plan = test.host("me")?.resource(resource::redis("bus", redis.address(), &[]))?;
     let plan = plan.resource(resource::subscription("bus", "t", "/in", None))?;
-    let host = plan.app(&app).flag("--dapr-graceful-shutdown-seconds", "2").start().await?;
+    let host = plan.app(&app).flag("--dapr-graceful-shutdown-seconds", grace_seconds).start().await?;
     Ok((redis, app, host))
 }
 
 fn check_drain(signal: Signal) -> Result<()> {
     run(async |test| {
-        let (redis, app, mut host) = shop(test).await?;
+        let (redis, app, mut host) = shop(test, LONG).await?;
         app.plan("/in", [Reply::After(Duration::from_millis(600), 200, String::new())]);
         for n in 0..5 {
             http::publish_ok(host.http()?, "bus/t", &n.to_string()).await?;
@@ -49,7 +53,7 @@ fn sigint_lets_what_is_in_flight_finish() -> Result<()> {
 #[test]
 fn an_app_that_never_answers_does_not_hold_the_host_for_ever_and_loses_nothing() -> Result<()> {
     run(async |test| {
-        let (redis, app, mut host) = shop(test).await?;
+        let (redis, app, mut host) = shop(test, SHORT).await?;
         app.plan("/in", [Reply::Never]);
         http::publish_ok(host.http()?, "bus/t", "{}").await?;
         app.wait_for(1, "/in").await?;
@@ -66,7 +70,7 @@ fn an_app_that_never_answers_does_not_hold_the_host_for_ever_and_loses_nothing()
 #[test]
 fn an_idle_host_ends_at_once_and_without_a_word_of_error() -> Result<()> {
     run(async |test| {
-        let (_redis, _app, mut host) = shop(test).await?;
+        let (_redis, _app, mut host) = shop(test, LONG).await?;
         let ended = host.stop().await?;
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         assert!(!ended.log.contains("ERROR"), "{}", ended.log);

@@ -14,6 +14,10 @@ use super::app::App;
 use super::scene::{Test, build_folder};
 use super::{http, until};
 
+/// How long a host may take to finish what is in flight when it is stopped, unless a test says otherwise: its own 5 s are
+/// too short for a slow machine. Below what its end is waited for.
+const GRACE: [&str; 2] = ["--dapr-graceful-shutdown-seconds", "45"];
+
 /// How a host is to be started. Made by [`Test::host`], kept by the [`Host`] for the next start.
 #[derive(Debug, Clone)]
 pub(crate) struct HostPlan {
@@ -137,6 +141,7 @@ impl HostPlan {
             .args(["--metrics-port", "0", "--metrics-listen-address", "127.0.0.1"])
             .args(["--dapr-listen-addresses", "127.0.0.1", "--resources-path"])
             .arg(self.folder.join("resources"))
+            .args(GRACE.iter().filter(|_| !self.arguments.iter().any(|argument| argument == GRACE[0])))
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

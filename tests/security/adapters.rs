@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use crate::harness::app::App;
 use crate::harness::host::Host;
-use crate::harness::{Test, http, plugin, resource, run, until_within};
+use crate::harness::{Test, http, plugin, resource, run, until, until_within};
 
-/// How long a healthy broker may take for one publish while its neighbour misbehaves, on a machine under load.
-const HEALTHY_MAX: Duration = Duration::from_secs(2);
+/// How long a healthy broker may take for one publish while its neighbour misbehaves, on a machine under load. Less than a
+/// loop is let run.
+const HEALTHY_MAX: Duration = Duration::from_secs(6);
 
 /// How long it may take until a fresh instance serves: the longest a loop is let run, and the backoff of restarts.
 const RECOVERED_MAX: Duration = Duration::from_secs(60);
@@ -85,7 +86,7 @@ fn check_publish(misbehave: &str) -> Result<()> {
                 let start = Instant::now();
                 let answer = http::publish(address, "bad/poison", "{}").await?;
                 ensure!(answer.status == 500, "answered {}: {}", answer.status, answer.text());
-                ensure!(start.elapsed() < Duration::from_secs(10), "answered after {:?}", start.elapsed());
+                ensure!(start.elapsed() < Duration::from_secs(30), "answered after {:?}", start.elapsed());
                 Ok(())
             };
             let (poison, good) = tokio::join!(poison, good_is_served(&app, address, 30));
@@ -179,7 +180,7 @@ fn a_log_flood_is_cut_and_counted_and_slows_nobody() -> Result<()> {
         let log = host.log()?;
         let lines = log.lines().filter(|line| line.contains("flood, line")).count();
         assert!((1..5_000).contains(&lines), "{lines} of 20000 lines were written");
-        until_within(HEALTHY_MAX, "the number of lines that were dropped", async || {
+        until("the number of lines that were dropped", async || {
             http::publish(address, "bad/poison", "{}").await.ok()?;
             host.log().ok()?.contains("log lines dropped").then_some(())
         })

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use whimbrel_resources::Conformance;
 
 /// How long one command may take.
-const COMMAND_WAIT: Duration = Duration::from_secs(90);
+const COMMAND_WAIT: Duration = Duration::from_secs(200);
 
 /// Bytes of output that are read of one command.
 const OUTPUT_BYTES_MAX: u64 = 512 << 20;

@@ -13,8 +13,9 @@ from processes import Process, send
 NAME = "nats-server"
 VARIANTS = ["stream"]
 FETCH_MESSAGES = 500
-FETCH_WAIT_S = 10
-ROTATE_WAIT_S = 10
+FETCH_WAIT_S = 60
+ROTATE_WAIT_S = 60
+ANSWER_WAIT_S = 60
 
 
 def ports(asked: dict, free_port) -> dict:
@@ -160,14 +161,14 @@ async def _with(state: dict, work):
     """Runs some work with a JetStream context of the official client."""
     import nats
 
-    options = {"allow_reconnect": False, "connect_timeout": 5}
+    options = {"allow_reconnect": False, "connect_timeout": ANSWER_WAIT_S}
     if state["auth"]:
         options["user"], _, options["password"] = state["auth"].partition(":")
     if state["tls"]:
         options["tls"] = _tls(Path(state["tls"]))
     connection = await nats.connect(f"nats://127.0.0.1:{state['port']}", **options)
     try:
-        return await work(connection.jetstream())
+        return await work(connection.jetstream(timeout=ANSWER_WAIT_S))
     finally:
         await connection.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from places import Refused
-from processes import Process
+from processes import Process, awake
 
 NAME = "rabbitmq-server"
 VARIANTS = ["quorum", "classic"]
@@ -15,7 +15,8 @@ ERLANG_BIN = "/usr/lib/erlang/bin"
 SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 # Quick to start, and quiet beside others: two schedulers, few threads, no busy waiting.
 ERLANG = "+S 2:2 +SDcpu 1:1 +SDio 4 +A 4 +sbwt none +sbwtdcpu none +sbwtdio none"
-READ_WAIT_S = 10
+READ_WAIT_S = 60
+ERLANG_WAIT_S = 60
 MEMORY_BYTES = 1_000_000_000
 WRITTEN_PROPERTIES = {"contenttype": "content_type", "messageid": "message_id", "correlationid": "correlation_id", "type": "type"}
 
@@ -96,7 +97,8 @@ def before_kill(folder: Path, state: dict) -> None:
     confirmed: RabbitMQ 3.10 writes the queues' names to disk no sooner. What our tests ask is what becomes of messages, so
     the names are written first."""
     # A broker that is frozen, or has ended, has nothing to write.
-    _erlang(folder, state, "[dets:sync(T) || T <- dets:all()].")
+    if awake(folder, "rabbitmq"):
+        _erlang(folder, state, "[dets:sync(T) || T <- dets:all()].")
 
 
 def describe(state: dict) -> dict:
@@ -214,7 +216,7 @@ def _erlang(folder: Path, state: dict, words: str) -> bytes:
     """What the broker answers to a line of Erlang."""
     call = ["erl_call", "-sname", f"broker{state['port']}@localhost", "-c", (folder / ".erlang.cookie").read_text(), "-e"]
     place = {"ERL_EPMD_PORT": str(state["epmd"]), "HOME": str(folder), "PATH": f"{ERLANG_BIN}:/usr/bin:/bin"}
-    made = subprocess.run(call, env=place, input=f"{words}\n".encode(), timeout=5, check=False, capture_output=True)
+    made = subprocess.run(call, env=place, input=f"{words}\n".encode(), timeout=ERLANG_WAIT_S, check=False, capture_output=True)
     return made.stdout + made.stderr
 
 

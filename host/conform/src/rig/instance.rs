@@ -18,7 +18,7 @@ use crate::check::Wrong;
 use crate::profile::Profile;
 
 /// How long past `initTimeout` an instance may take to open: another try is made when the first is in vain.
-const OPEN_SPARE: Duration = Duration::from_secs(5);
+const OPEN_SPARE: Duration = Duration::from_secs(20);
 
 /// How long a publish may take.
 pub(crate) const PUBLISH_WAIT: Duration = Duration::from_secs(10);
@@ -27,13 +27,13 @@ pub(crate) const PUBLISH_WAIT: Duration = Duration::from_secs(10);
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(20);
 
 /// How long a sign of life may take.
-const PING_WAIT: Duration = Duration::from_secs(5);
+const PING_WAIT: Duration = Duration::from_secs(20);
 
 /// How long closing is waited for. The host gives up before.
 const CLOSE_WAIT: Duration = Duration::from_secs(15);
 
 /// How long the threads of a killed instance may take to end.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+const KILL_WAIT: Duration = Duration::from_secs(20);
 
 /// Processor time is counted in hundredths of a second.
 const CPU_TICK: Duration = Duration::from_millis(10);

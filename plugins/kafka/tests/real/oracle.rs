@@ -1,6 +1,7 @@
 //! An independent client: librdkafka, through the Python package that the brokers' commands use.
 
 use super::harness::{Server, real};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -24,15 +25,15 @@ import sys
 from confluent_kafka import Consumer, TopicPartition
 servers, topic, group = sys.argv[1:]
 consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
-partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-committed = consumer.committed([TopicPartition(topic, p) for p in partitions], 10)
+partitions = consumer.list_topics(topic, 60).topics[topic].partitions
+committed = consumer.committed([TopicPartition(topic, p) for p in partitions], 60)
 behind = 0
 for one in committed:
-    low, high = consumer.get_watermark_offsets(one, 10)
+    low, high = consumer.get_watermark_offsets(one, 60)
     behind += high - max(one.offset, low)
 print(behind)
 "#;
-    say(script, &[&server.host(), &real(topic), &real(group)]).parse().unwrap()
+    say(script, &[&server.internal(), &real(topic), &real(group)]).parse().unwrap()
 }
 
 /// How many members a group has.
@@ -42,7 +43,7 @@ import sys
 from confluent_kafka.admin import AdminClient
 servers, group = sys.argv[1:]
 admin = AdminClient({"bootstrap.servers": servers})
-print(len(admin.describe_consumer_groups([group])[group].result(10).members))
+print(len(admin.describe_consumer_groups([group])[group].result(60).members))
 "#;
     say(script, &[&server.host(), &real(group)]).parse().unwrap()
 }
@@ -54,7 +55,7 @@ import sys
 from confluent_kafka.admin import AdminClient, NewPartitions
 servers, topic, count = sys.argv[1:]
 admin = AdminClient({"bootstrap.servers": servers})
-admin.create_partitions([NewPartitions(topic, int(count))])[topic].result(10)
+admin.create_partitions([NewPartitions(topic, int(count))])[topic].result(60)
 "#;
     say(script, &[&server.host(), &real(topic), &partitions.to_string()]);
 }
@@ -68,7 +69,7 @@ from confluent_kafka.admin import AdminClient
 servers, topic, partition, offset = sys.argv[1:]
 one = TopicPartition(topic, int(partition), int(offset))
 admin = AdminClient({"bootstrap.servers": servers})
-list(admin.delete_records([one]).values())[0].result(10)
+list(admin.delete_records([one]).values())[0].result(60)
 "#;
     say(script, &[&server.host(), &real(topic), &partition.to_string(), &offset.to_string()]);
 }
@@ -80,12 +81,38 @@ import sys
 from confluent_kafka import Producer
 servers, topic, count, codec = sys.argv[1:]
 producer = Producer({"bootstrap.servers": servers, "compression.type": codec, "linger.ms": 20, "topic.metadata.refresh.interval.ms": 200})
-partitions = len(producer.list_topics(topic, 10).topics[topic].partitions) or 4
+partitions = len(producer.list_topics(topic, 60).topics[topic].partitions) or 4
 for n in range(int(count)):
     producer.produce(topic, str(n), partition=n % partitions)
-assert producer.flush(10) == 0
+assert producer.flush(60) == 0
 "#;
     say(script, &[&server.host(), &real(topic), &count.to_string(), codec]);
+}
+
+/// What a user may do: an operation, on what kind of thing, and its name.
+pub(crate) type Grant<'a> = (&'a str, &'a str, &'a str);
+
+/// Makes users with the password `x`, who may do this and nothing else; returns when the broker knows.
+pub(crate) fn allow(server: &Server, users: &[(&str, &[Grant<'_>])]) {
+    let script = r#"
+import json, sys, time
+from confluent_kafka import admin as a
+servers, users = sys.argv[1:]
+client = a.AdminClient({"bootstrap.servers": servers})
+anything = lambda user: a.AclBindingFilter(a.ResourceType.ANY, None, a.ResourcePatternType.ANY, "User:" + user, None, a.AclOperation.ANY, a.AclPermissionType.ANY)
+for user, grants in json.loads(users):
+    secret = a.ScramCredentialInfo(a.ScramMechanism.SCRAM_SHA_256, 4096)
+    client.alter_user_scram_credentials([a.UserScramCredentialUpsertion(user, secret, b"x")])[user].result(60)
+    client.delete_acls([anything(user)])[anything(user)].result(60)
+    wanted = [a.AclBinding(a.ResourceType[kind], name, a.ResourcePatternType.LITERAL, "User:" + user, "*", a.AclOperation[what], a.AclPermissionType.ALLOW) for what, kind, name in grants]
+    for made in client.create_acls(wanted).values() if wanted else []:
+        made.result(60)
+    while len(client.describe_acls(anything(user)).result(60)) != len(wanted):
+        time.sleep(0.02)
+"#;
+    let named = |(what, kind, name): &Grant<'_>| json!([what, kind.to_uppercase(), real(name)]);
+    let users = users.iter().map(|(user, grants)| json!([user, grants.iter().map(named).collect::<Vec<_>>()]));
+    say(script, &[&server.internal(), &Value::Array(users.collect()).to_string()]);
 }
 
 /// So many transactions of ten messages each; every second one is aborted.
@@ -95,13 +122,13 @@ import sys
 from confluent_kafka import Producer
 servers, topic, count = sys.argv[1:]
 producer = Producer({"bootstrap.servers": servers, "transactional.id": "t"})
-producer.init_transactions(10)
+producer.init_transactions(60)
 for t in range(int(count)):
     producer.begin_transaction()
     for n in range(10):
         producer.produce(topic, str(t * 10 + n))
-    producer.flush(10)
-    producer.commit_transaction(10) if t % 2 == 0 else producer.abort_transaction(10)
+    producer.flush(60)
+    producer.commit_transaction(60) if t % 2 == 0 else producer.abort_transaction(60)
 "#;
     say(script, &[&server.host(), &real(topic), &count.to_string()]);
 }
