@@ -93,6 +93,7 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--nodes", type=int, choices=[1, 3], default=1, help="kafka: how many")
     start.add_argument("--partitions", type=int, default=4, help="kafka: partitions of a new topic")
     start.add_argument("--sasl", choices=["plain", "scram"], help="kafka: how the user of --auth proves itself")
+    start.add_argument("--acls", action="store_true", help="kafka: with --sasl, a user may do what an ACL grants, and no more")
     start.add_argument("--no-topics", action="store_true", help="kafka: no topic comes by being named")
     _add_node(start)
 

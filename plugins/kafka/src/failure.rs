@@ -26,22 +26,52 @@ pub(crate) fn of_topic(error: ResponseError, topic: &str) -> Failure {
         ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId => missing(topic),
         ResponseError::InvalidTopicException => forbidden(topic),
         ResponseError::TopicAuthorizationFailed => Failure::Unauthorized(format!(
-            "the Kafka user (metadata saslUsername) may not use the topic {topic:?}: it needs DESCRIBE and WRITE to \
-             publish, DESCRIBE and READ to subscribe"
+            "the Kafka user (metadata saslUsername) may not see the topic {topic:?}: grant it WRITE on the topic to \
+             publish, READ to subscribe"
         )),
         other => of_any(other),
     }
+}
+
+/// What an error about a group means.
+pub(crate) fn of_group(error: ResponseError, group: &str) -> Failure {
+    match error {
+        ResponseError::GroupAuthorizationFailed => Failure::Unauthorized(format!(
+            "the Kafka user (metadata saslUsername) may not use the consumer group {group:?}: grant it READ on the group"
+        )),
+        other => of_any(other),
+    }
+}
+
+/// The user may not publish to a topic that it may see.
+pub(crate) fn may_not_write(topic: &str) -> Failure {
+    Failure::Unauthorized(format!(
+        "the Kafka user (metadata saslUsername) may not publish to the topic {topic:?}: grant it WRITE on the topic"
+    ))
+}
+
+/// The user may not subscribe to a topic that it may see.
+pub(crate) fn may_not_read(topic: &str) -> Failure {
+    Failure::Unauthorized(format!(
+        "the Kafka user (metadata saslUsername) may not subscribe to the topic {topic:?}: grant it READ on the topic"
+    ))
+}
+
+/// There is no such topic, and the user may not have it made.
+pub(crate) fn may_not_create(topic: &str) -> Failure {
+    Failure::Unauthorized(format!(
+        "the Kafka topic {topic:?} does not exist, and the Kafka user (metadata saslUsername) may not create it: create the \
+         topic, or grant the user CREATE on it"
+    ))
 }
 
 /// What an error means that has nothing to do with what was asked for in particular.
 pub(crate) fn of_any(error: ResponseError) -> Failure {
     match error {
         ResponseError::ClusterAuthorizationFailed => Failure::Unauthorized(
-            "the Kafka user (metadata saslUsername) lacks a permission on the cluster (IDEMPOTENT_WRITE before Kafka 2.8)"
+            "the Kafka user (metadata saslUsername) lacks a permission on the cluster: grant it WRITE on the topic it \
+             publishes to, and before Kafka 2.8 IDEMPOTENT_WRITE on the cluster"
                 .to_owned(),
-        ),
-        ResponseError::GroupAuthorizationFailed => Failure::Unauthorized(
-            "the Kafka user (metadata saslUsername) may not use this consumer group: it needs READ on the group".to_owned(),
         ),
         ResponseError::ThrottlingQuotaExceeded => Failure::Throttled((format!("Kafka answered {error}"), 0)),
         // Neither of these is retriable by the protocol's own table, and both pass.
@@ -123,6 +153,8 @@ mod tests {
             |f| matches!(f, Failure::Invalid(text) if text.contains("orders")),
         );
         check(ResponseError::InvalidTopicException, |f| matches!(f, Failure::Invalid(_)));
+        let group = of_group(ResponseError::GroupAuthorizationFailed, "app");
+        assert!(matches!(&group, Failure::Unauthorized(text) if text.contains("\"app\"")), "{group:?}");
         check(ResponseError::TopicAuthorizationFailed, |f| matches!(f, Failure::Unauthorized(_)));
         check(ResponseError::NotEnoughReplicas, |f| matches!(f, Failure::Transient(_)));
         check(ResponseError::InvalidRecord, |f| matches!(f, Failure::Permanent(_)));

@@ -1,9 +1,10 @@
 """Apache Kafka without ZooKeeper, one node or three, each a broker and a controller in one small JVM.
 
-It cannot be had full (a full disk ends the broker), and nobody may take away a group that is in use.
+It cannot be had full: a full disk ends the broker, and no setting has it refuse for a while what it would take. Nobody may
+take away a group that is in use.
 
 Every node has a second listener for the tests' own commands, so that a proxy, a login or TLS between the adapter and the
-broker is never between them and the broker.
+broker is never between them and the broker; and with `--plain-too` a third one, which alone speaks TLS.
 """
 
 import json
@@ -24,7 +25,8 @@ VARIANTS = ["one", "three"]
 CLUSTER = "d2hpbWJyZWwtYnJva2Vycw"
 JVM = ["-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
 JVM += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-REQUEST_WAIT_S = 10
+REQUEST_WAIT_S = 60
+LOOK_WAIT_S = 10
 SCRAM_ITERATIONS = 4096
 METADATA = 3
 OFFSET_BEGINNING = -2
@@ -37,7 +39,7 @@ def ports(asked: dict, free_port) -> dict:
     clients = some()
     if asked["port"]:
         clients[0] = asked["port"]
-    chosen = {"clients": clients, "internal": some(), "controllers": some()}
+    chosen = {"clients": clients, "internal": some(), "controllers": some(), "tls_clients": some()}
     if asked["advertise"] == "free":
         chosen["advertise"] = ",".join(f"127.0.0.1:{port}" for port in some())
     return chosen
@@ -71,7 +73,8 @@ def answers(folder: Path, state: dict, node: int | None) -> bool:
 
 def describe(state: dict) -> dict:
     addresses = [f"127.0.0.1:{port}" for port in state["clients"]]
-    return {"address": addresses[0], "addresses": addresses, "internal": _bootstrap(state)}
+    secure = f"127.0.0.1:{state['tls_clients'][0]}" if _has_both(state) else None
+    return {"address": addresses[0], "addresses": addresses, "internal": _bootstrap(state), "tls_address": secure}
 
 
 def prepare(state: dict, topic: str) -> None:
@@ -128,20 +131,42 @@ def delete_topic(state: dict, topic: str) -> None:
     admin.delete_topics([topic], request_timeout=REQUEST_WAIT_S)[topic].result(REQUEST_WAIT_S)
 
 
+def rotate(folder: Path, state: dict, new: dict) -> None:
+    if state["sasl"] != "scram":
+        raise Refused("a password is changed behind a running broker with --sasl scram only")
+    _make_user(new)
+
+
+def tls(state: dict) -> dict:
+    names = {"address": "brokers", "ca": "caCert", "certificate": "clientCert", "key": "clientKey"}
+    return {**names, "url": f"{{host}}:{state['tls_clients'][0]}", "more": {"disableTls": "false"}}
+
+
 def conform_options(variant: str) -> list[str]:
     """Each node tells its clients the address of a proxy, which the kit puts there."""
-    return [*(["--nodes", "3"] if variant == "three" else []), "--advertise", "free"]
+    login = ["--auth", "kit:first-secret", "--sasl", "scram", "--plain-too"]
+    return [*(["--nodes", "3"] if variant == "three" else []), "--advertise", "free", *login]
 
 
 def profile(state: dict, variant: str) -> dict:
-    metadata = {"brokers": "{address}", "authType": "none", "initialOffset": "oldest"}
     told = {"proxyListen": state["advertise"]} if state["advertise"] else {}
+    rotates = {"rotates": "saslPassword"} if state["auth"] else {}
+    metadata = {"brokers": "{address}", **_login(state), "initialOffset": "oldest"}
     return {
         "type": "pubsub.kafka",
         "address": ",".join(f"127.0.0.1:{port}" for port in state["clients"]),
         "metadata": {**metadata, "sessionTimeout": "3s", "heartbeatInterval": "500ms"},
-        "conformance": {"lease": "3s", **told},
+        "conformance": {"lease": "3s", **told, **rotates},
     }
+
+
+def _login(state: dict) -> dict:
+    if not state["auth"]:
+        return {"authType": "none"}
+    user, _, password = state["auth"].partition(":")
+    shown = "SHA-512" if state["sasl"] == "scram" else "PLAINTEXT"
+    known = {"saslUsername": user, "saslPassword": password, "saslMechanism": shown}
+    return {"authType": "password", **known, "disableTls": "true"}
 
 
 def format_template(folder: Path) -> None:
@@ -162,6 +187,16 @@ def format_template(folder: Path) -> None:
         raise Refused(f"Kafka's storage tool failed: {made.stderr or made.stdout}")
 
 
+def _has_both(state: dict) -> bool:
+    """Whether TLS has a listener of its own."""
+    return bool(state["tls"] and state["plain_too"])
+
+
+def _durable(state: dict) -> int:
+    """On so many nodes a message stands when it is confirmed."""
+    return min(2, state["nodes"])
+
+
 def _nodes(state: dict) -> range:
     return range(1, state["nodes"] + 1)
 
@@ -179,14 +214,15 @@ def _settings(folder: Path, state: dict, node: int) -> dict:
     advertised = (state["advertise"] or ",".join(f"127.0.0.1:{port}" for port in state["clients"])).split(",")
     clients, internal, controllers = (state[name] for name in ("clients", "internal", "controllers"))
     copies = state["nodes"]
-    durable = min(2, copies)
+    durable = _durable(state)
+    secure = f",TLS://127.0.0.1:{state['tls_clients'][own]}" if _has_both(state) else ""
     settings = {
         "process.roles": "broker,controller",
         "node.id": node,
         "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{controllers[n - 1]}" for n in _nodes(state)),
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"CLIENTS://127.0.0.1:{clients[own]},INTERNAL://127.0.0.1:{internal[own]},CONTROLLER://127.0.0.1:{controllers[own]}",
-        "advertised.listeners": f"CLIENTS://{advertised[own]},INTERNAL://127.0.0.1:{internal[own]}",
+        "listeners": f"CLIENTS://127.0.0.1:{clients[own]},INTERNAL://127.0.0.1:{internal[own]},CONTROLLER://127.0.0.1:{controllers[own]}{secure}",
+        "advertised.listeners": f"CLIENTS://{advertised[own]},INTERNAL://127.0.0.1:{internal[own]}{secure}",
         "inter.broker.listener.name": "INTERNAL",
         "log.dirs": folder / "data" / str(node),
         # What is confirmed stands in the system's page cache at least, which outlives a killed process.
@@ -227,31 +263,45 @@ def _quick() -> dict:
 
 
 def _access(folder: Path, state: dict) -> dict:
-    sasl = state["sasl"] or ("plain" if state["auth"] else None)
-    protocol = ("SASL_" if sasl else "") + ("SSL" if state["tls"] else "PLAINTEXT")
-    settings = {"listener.security.protocol.map": f"CLIENTS:{protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"}
-    own = "listener.name.clients."
-    module = "org.apache.kafka.common.security"
-    if sasl == "plain":
-        user, _, password = state["auth"].partition(":")
-        login = f"{module}.plain.PlainLoginModule required user_{user}={json.dumps(password)};"
-        settings |= {f"{own}sasl.enabled.mechanisms": "PLAIN", f"{own}plain.sasl.jaas.config": login}
-    if sasl == "scram":
-        login = f"{module}.scram.ScramLoginModule required;"
-        settings[f"{own}sasl.enabled.mechanisms"] = "SCRAM-SHA-256,SCRAM-SHA-512"
-        settings |= {f"{own}scram-sha-{bits}.sasl.jaas.config": login for bits in (256, 512)}
+    prefix = "SASL_" if state["auth"] else ""
+    encrypted = bool(state["tls"]) and not state["plain_too"]
+    protocols = {"CLIENTS": prefix + ("SSL" if encrypted else "PLAINTEXT"), "TLS": prefix + "SSL"}
+    protocols |= {"INTERNAL": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    settings = {"listener.security.protocol.map": ",".join(map(":".join, protocols.items()))}
+    for name in ("clients", "tls") if _has_both(state) else ("clients",):
+        settings |= _sasl(state, f"listener.name.{name}.")
+    if state["acls"]:
+        # Whoever comes without a name is a broker, or one of our own commands.
+        authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        settings |= {"authorizer.class.name": authorizer, "super.users": "User:ANONYMOUS"}
     if state["tls"]:
-        files = Path(state["tls"])
-        identity = folder / "server.pem"
-        identity.write_text((files / "server.key").read_text() + (files / "server.pem").read_text())
-        settings |= {
-            f"{own}ssl.keystore.type": "PEM",
-            f"{own}ssl.keystore.location": identity,
-            f"{own}ssl.truststore.type": "PEM",
-            f"{own}ssl.truststore.location": files / "ca.pem",
-            f"{own}ssl.client.auth": "required" if state["ask_clients"] else "none",
-        }
+        settings |= _certificates(folder, state, f"listener.name.{'tls' if _has_both(state) else 'clients'}.")
     return settings
+
+
+def _sasl(state: dict, own: str) -> dict:
+    if not state["auth"]:
+        return {}
+    module = "org.apache.kafka.common.security"
+    if state["sasl"] == "scram":
+        login = f"{module}.scram.ScramLoginModule required;"
+        enabled = {f"{own}sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512"}
+        return enabled | {f"{own}scram-sha-{bits}.sasl.jaas.config": login for bits in (256, 512)}
+    user, _, password = state["auth"].partition(":")
+    login = f"{module}.plain.PlainLoginModule required user_{user}={json.dumps(password)};"
+    return {f"{own}sasl.enabled.mechanisms": "PLAIN", f"{own}plain.sasl.jaas.config": login}
+
+
+def _certificates(folder: Path, state: dict, own: str) -> dict:
+    files, identity = Path(state["tls"]), folder / "server.pem"
+    identity.write_text((files / "server.key").read_text() + (files / "server.pem").read_text())
+    return {
+        f"{own}ssl.keystore.type": "PEM",
+        f"{own}ssl.keystore.location": identity,
+        f"{own}ssl.truststore.type": "PEM",
+        f"{own}ssl.truststore.location": files / "ca.pem",
+        f"{own}ssl.client.auth": "required" if state["ask_clients"] else "none",
+    }
 
 
 def _write_properties(file: Path, settings: dict) -> None:
@@ -261,7 +311,7 @@ def _write_properties(file: Path, settings: dict) -> None:
 def _brokers_seen_by(port: int) -> int:
     """How many brokers are in order, as this one has been told."""
     request = struct.pack(">hhihi", METADATA, 0, 1, -1, 0)
-    with socket.create_connection(("127.0.0.1", port), timeout=REQUEST_WAIT_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=LOOK_WAIT_S) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         answer = connection.recv(12, socket.MSG_WAITALL)
     return struct.unpack(">iii", answer)[2] if len(answer) == 12 else 0

@@ -71,7 +71,7 @@ fn of_net(error: NetError) -> Failure {
                 .to_owned(),
         ),
         NetError::Tls(text) => {
-            Failure::Transient(format!("TLS: {text} (metadata caCert, clientCert, skipVerify, disableTls)"))
+            Failure::Transient(format!("TLS: {text} (metadata brokers, caCert, clientCert, skipVerify, disableTls)"))
         }
         other => Failure::Transient(other.to_string()),
     }
@@ -180,7 +180,8 @@ impl Greeting {
 
 fn broken(error: &NetError) -> Failure {
     Failure::Transient(format!(
-        "{error}, before it said who it is: is it Kafka, and do TLS and authType fit the listener?"
+        "{error}, before it said who it is: is it Kafka, and do TLS (metadata clientCert, disableTls) and authType fit the \
+         listener?"
     ))
 }
 

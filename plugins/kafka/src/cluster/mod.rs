@@ -7,6 +7,7 @@
 
 mod dial;
 mod frame;
+mod grants;
 mod link;
 mod map;
 mod scram;
@@ -36,7 +37,7 @@ pub(crate) use self::link::Link;
 use self::map::Map;
 use self::slots::Slots;
 use crate::config::Settings;
-use crate::failure::{check_name, error, is_final, missing, of_any, of_topic, text};
+use crate::failure::{check_name, error, is_final, missing, of_group, of_topic, text};
 use crate::health::Health;
 
 /// The pause before the same thing is looked up again.
@@ -371,7 +372,7 @@ impl Cluster {
         let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
         let answer = Box::pin(self.call(&To::Any, Lane::Main, request, patience)).await.map_err(CallError::harmless)?;
         if let Some(error) = error(answer.error_code) {
-            return Err(of_any(error));
+            return Err(of_group(error, group));
         }
         let id = answer.node_id.0;
         let port = u16::try_from(answer.port).unwrap_or_default();
@@ -416,6 +417,7 @@ impl Cluster {
                     }
                 },
                 error if error.is_retriable() && since(begun) < patience => {}
+                ResponseError::TopicAuthorizationFailed => return Err(self.why_denied(topic, patience).await),
                 error => return Err(of_topic(error, topic)),
             }
             timer::sleep(LOOKUP_PAUSE).await;

@@ -21,6 +21,7 @@ use super::partition::Partition;
 use super::reset;
 use super::subscription::Sub;
 use crate::cluster::{CallError, Lane, To};
+use crate::failure::{may_not_read, text};
 use crate::group::Member;
 use whimbrel_sdk::signal::Signal;
 
@@ -195,6 +196,8 @@ fn take_one(hub: &Rc<Consumers>, one: &Asked, data: PartitionData) {
             );
             if moved {
                 hub.has_no_leader(partition);
+            } else if error == E::TopicAuthorizationFailed {
+                rest(std::slice::from_ref(one), text(&may_not_read(&partition.topic)));
             } else {
                 rest(std::slice::from_ref(one), &error.to_string());
             }
@@ -218,12 +221,14 @@ fn take_one(hub: &Rc<Consumers>, one: &Asked, data: PartitionData) {
     }
 }
 
-/// Leaves partitions alone for a while that grows.
+/// Leaves partitions alone for a while that grows. Logged when it is news.
 fn rest(asked: &[Asked], why: &str) {
     for one in asked {
         let wait = one.partition.rest(timer::now());
         let (topic, id) = (&one.partition.topic, one.partition.id);
-        log::warn(&format!("fetching topic {topic:?}, partition {id}: {why}; again in {wait:?}"));
+        if one.partition.is_news(why) {
+            log::warn(&format!("fetching topic {topic:?}, partition {id}: {why}; again in {wait:?}, and so on"));
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use whimbrel_sdk::{DeliverySink, Failure, SubscribeOptions, task, timer};
 
 use crate::cluster::{Cluster, Lane, To};
 use crate::config::Settings;
+use crate::failure::may_not_read;
 use crate::group::{Member, last_commit};
 use fetch::Fetcher;
 use ledger::HELD_MAX;
@@ -227,9 +228,12 @@ impl Consumers {
         self.leaderless.raise();
     }
 
-    /// How many partitions a topic has; none where there is no such topic, which may come.
+    /// How many partitions a topic has that the user may read; none where there is no such topic, which may come.
     async fn count_partitions(&self, topic: &str) -> Result<i32, Failure> {
         let found = self.cluster.topic(topic, TOPIC_WAIT).await?.unwrap_or_default();
+        if !found.is_empty() && !self.cluster.may_read(topic, TOPIC_WAIT).await? {
+            return Err(may_not_read(topic));
+        }
         Ok(i32::try_from(found.len()).unwrap_or(i32::MAX))
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Partition {
     /// Nothing is fetched before, since something was wrong.
     rest_until: Cell<Option<Instant>>,
     trouble: RefCell<Backoff>,
+    /// What was said of that trouble last.
+    told: RefCell<Option<String>>,
     flow: RefCell<Option<Flow>>,
     /// The offset that the next message published will have, as the broker said last.
     high: Cell<i64>,
@@ -62,6 +64,7 @@ impl Partition {
             is_dirty: Cell::new(false),
             rest_until: Cell::new(None),
             trouble: RefCell::default(),
+            told: RefCell::default(),
             flow: RefCell::new(None),
             high: Cell::new(0),
         }
@@ -147,9 +150,16 @@ impl Partition {
         wait
     }
 
+    /// Whether this was not the last thing said of its trouble: one that lasts must not fill the log.
+    pub(crate) fn is_news(&self, why: &str) -> bool {
+        let before = self.told.replace(Some(why.to_owned()));
+        before.as_deref() != Some(why)
+    }
+
     /// All is well again.
     pub(crate) fn is_well(&self) {
         self.rest_until.set(None);
+        self.told.take();
         self.trouble.borrow_mut().reset();
     }
 

@@ -3,6 +3,7 @@
 use kafka_protocol::ResponseError;
 
 use crate::cluster::CallError;
+use crate::failure::of_group;
 
 /// Why a request of a member came to nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +30,10 @@ impl Refusal {
             E::RebalanceInProgress => Self::Rebalance,
             E::UnknownMemberId | E::IllegalGeneration | E::FencedInstanceId | E::FencedMemberEpoch => Self::Lost(why),
             E::NotCoordinator | E::CoordinatorNotAvailable | E::CoordinatorLoadInProgress => Self::Elsewhere(why),
-            E::GroupAuthorizationFailed => Self::Fatal(whimbrel_sdk::Failure::Unauthorized(format!(
-                "the user may not read as group {group:?}: grant READ on the group (and on its topics): {error}"
-            ))),
+            E::GroupAuthorizationFailed => Self::Fatal(of_group(error, group)),
             E::TopicAuthorizationFailed => Self::Fatal(whimbrel_sdk::Failure::Unauthorized(format!(
-                "the user may not read a topic of group {group:?}: grant READ on it: {error}"
+                "the Kafka user (metadata saslUsername) may not read a topic of the consumer group {group:?}: grant it READ \
+                 on the topic"
             ))),
             E::InvalidSessionTimeout => Self::Fatal(whimbrel_sdk::Failure::Invalid(format!(
                 "metadata sessionTimeout: outside of what the broker allows (group.min.session.timeout.ms and \

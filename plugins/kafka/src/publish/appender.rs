@@ -112,7 +112,10 @@ impl Appender {
                 self.pause(&window, &why, &mut backoff).await;
             }
         }
-        self.window.replace(Some(window));
+        // One that lacks a number for want of a permission is not kept: the next one may get it.
+        if window.is_numbered() || !producer.identity.is_refused() {
+            self.window.replace(Some(window));
+        }
     }
 
     /// What was on its way goes before what waits; what nobody waits for any more goes away.

@@ -11,7 +11,7 @@ use kafka_protocol::error::ResponseError;
 use whimbrel_sdk::Failure;
 
 use super::call::Pending;
-use crate::failure::of_topic;
+use crate::failure::{may_not_write, of_topic};
 use crate::records::{Batch, Stamp};
 
 /// Batches under way, at most: a broker remembers so many of each producer.
@@ -57,6 +57,11 @@ impl Window {
     /// Whether one more batch may be sent.
     pub(super) fn has_room(&self) -> bool {
         self.flights.len() < if self.is_known { FLIGHTS_MAX } else { 1 }
+    }
+
+    /// Whether batches carry a number, by which one that is written twice is stored once.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.producer.is_some()
     }
 
     /// Takes a batch in, as the last.
@@ -250,6 +255,7 @@ fn refusal(error: ResponseError, topic: &str) -> Failure {
         ResponseError::InvalidRecord => Failure::Invalid(format!(
             "Kafka refuses the record: is the topic {topic:?} compacted, and has the message no key (metadata partitionKey)?"
         )),
+        ResponseError::TopicAuthorizationFailed => may_not_write(topic),
         other => of_topic(other, topic),
     }
 }

@@ -13,6 +13,7 @@ mod hostile;
 mod load;
 mod mock;
 mod oracle;
+mod permissions;
 mod proxy;
 mod publish;
 mod security;
