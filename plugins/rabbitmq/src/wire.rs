@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
+use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{Failure, timer};
 
 use crate::bell::Bell;
@@ -110,9 +110,7 @@ impl Wire {
                 break;
             }
             // A broker that accepts and hangs up at once must not be asked ever faster.
-            if timer::now().saturating_duration_since(since) > WAIT_MAX {
-                backoff.reset();
-            }
+            backoff.lived(timer::now().saturating_duration_since(since));
             standing.is_down(&why);
             self.why.replace(why);
             timer::sleep(backoff.next_wait()).await;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::pin_mut;
-use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
+use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{log, task, timer};
 
 use crate::commands;
@@ -146,9 +146,7 @@ impl Reader {
                     // What the lost connection was about to bring is pending for us now.
                     self.subs().iter().for_each(|sub| sub.recover_anew());
                     standing.is_down(&why);
-                    if since.elapsed() > WAIT_MAX {
-                        backoff.reset();
-                    }
+                    backoff.lived(since.elapsed());
                 }
             }
             timer::sleep(backoff.next_wait()).await;

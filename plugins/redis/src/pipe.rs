@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::pin_mut;
-use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
+use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::net::{Reader, Writer};
 use whimbrel_sdk::{Failure, timer};
 
@@ -209,9 +209,7 @@ impl Pipe {
                 break;
             }
             // A server that accepts and hangs up at once must not be asked ever faster.
-            if since.elapsed() > WAIT_MAX {
-                backoff.reset();
-            }
+            backoff.lived(since.elapsed());
             self.why.replace(why.clone());
             standing.is_down(&why);
             self.lose_sent(&why);

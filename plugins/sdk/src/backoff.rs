@@ -8,6 +8,9 @@ pub const WAIT_MIN: Duration = Duration::from_millis(100);
 /// No wait is longer than this.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// No wait after a connection that was of use is longer than this.
+const SERVED_WAIT_MAX: Duration = Duration::from_millis(400);
+
 /// Full jitter: each wait is a random part of a ceiling that doubles. Instances that lost one broker together thus do
 /// not come back together.
 #[derive(Debug, Clone)]
@@ -30,6 +33,20 @@ impl Backoff {
         wait.max(WAIT_MIN / 10)
     }
 
+    /// A connection has lived so long. Longer than the wait that might follow it now, and it counts as a success; one that is
+    /// made and lost at once does not. So no more time is spent waiting than being connected, and nothing runs hot.
+    pub fn lived(&mut self, time: Duration) {
+        if time > self.ceiling {
+            self.reset();
+        }
+    }
+
+    /// A connection was of use before it was lost, however short that was: cuts in a row must not keep everybody waiting for
+    /// seconds. Whoever answers once and hangs up is not asked in a hot loop all the same.
+    pub fn served(&mut self) {
+        self.ceiling = self.ceiling.min(SERVED_WAIT_MAX);
+    }
+
     /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.ceiling = WAIT_MIN;
@@ -49,5 +66,34 @@ mod tests {
         assert!(waits.iter().any(|wait| *wait > WAIT_MAX / 10), "fifty waits stayed small: {waits:?}");
         backoff.reset();
         assert!(backoff.next_wait() <= WAIT_MIN);
+    }
+
+    #[test]
+    fn what_was_of_use_is_not_waited_for_long() {
+        let mut backoff = Backoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..50 {
+            backoff.served();
+            waits.push(backoff.next_wait());
+        }
+        assert!(waits.iter().all(|wait| *wait <= SERVED_WAIT_MAX), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait > SERVED_WAIT_MAX / 2), "fifty waits stayed small: {waits:?}");
+    }
+
+    #[test]
+    fn what_lives_longer_than_the_wait_is_a_success() {
+        let mut backoff = Backoff::default();
+        for _ in 0..20 {
+            backoff.lived(WAIT_MIN / 2);
+            backoff.next_wait();
+        }
+        assert_eq!(backoff.ceiling, WAIT_MAX);
+        backoff.lived(WAIT_MAX);
+        assert_eq!(backoff.ceiling, WAIT_MAX);
+        backoff.lived(WAIT_MAX + WAIT_MIN);
+        for _ in 0..20 {
+            assert!(backoff.next_wait() <= WAIT_MIN);
+            backoff.lived(WAIT_MIN * 3);
+        }
     }
 }

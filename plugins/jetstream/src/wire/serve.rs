@@ -2,7 +2,7 @@
 
 use futures::future::{Either, select};
 use futures::pin_mut;
-use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
+use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::net::{Reader, Writer};
 use whimbrel_sdk::{Failure, log, timer};
 
@@ -117,9 +117,7 @@ impl Wire {
                 return;
             }
             // A server that accepts and hangs up at once must not be asked ever faster.
-            if since.elapsed() > WAIT_MAX {
-                backoff.reset();
-            }
+            backoff.lived(since.elapsed());
             self.is_down(&standing, why.clone());
             self.lose(&why, false);
             watcher.down();

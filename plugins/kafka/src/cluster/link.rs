@@ -57,6 +57,7 @@ pub(crate) struct Link {
     /// The writing half, while nobody writes.
     writer: RefCell<Option<Writer>>,
     asked: Cell<i32>,
+    has_answered: Cell<bool>,
     /// Why it ended.
     ended: RefCell<Option<String>>,
     more: Signal,
@@ -83,6 +84,7 @@ impl Link {
             queued_bytes: Cell::new(0),
             writer: RefCell::new(Some(writer)),
             asked: Cell::new(0),
+            has_answered: Cell::new(false),
             ended: RefCell::default(),
             more: Signal::default(),
             busy: Signal::default(),
@@ -100,6 +102,11 @@ impl Link {
     /// Whether requests may be sent.
     pub(crate) fn is_open(&self) -> bool {
         self.ended.borrow().is_none() && self.expires.is_none_or(|expires| timer::now() < expires)
+    }
+
+    /// Whether anything was answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.get()
     }
 
     /// The version that a request is sent in.
@@ -273,6 +280,7 @@ impl Link {
         let request = self.sent.borrow_mut().pop_front();
         match request {
             Some(request) if frame::correlation(&answer) == Some(request.correlation) => {
+                self.has_answered.set(true);
                 // Whoever asked may be gone.
                 request.answer.send(Ok(answer)).ok();
                 Ok(())

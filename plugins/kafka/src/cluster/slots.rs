@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::lock::Mutex;
 use kafka_protocol::protocol::StrBytes;
-use whimbrel_sdk::backoff::{Backoff, WAIT_MAX};
+use whimbrel_sdk::backoff::Backoff;
 use whimbrel_sdk::{Failure, timer};
 
 use super::Lane;
@@ -24,7 +24,7 @@ use whimbrel_sdk::signal::Signal;
 struct Gate {
     backoff: Backoff,
     not_before: Option<Instant>,
-    /// When the last one was made. One that lasted counts as a success, one that was made and lost at once does not.
+    /// When the last one was made.
     since: Option<Instant>,
 }
 
@@ -92,8 +92,11 @@ impl Slots {
         if let Some(not_before) = gate.not_before {
             timer::sleep(not_before.saturating_duration_since(timer::now())).await;
         }
-        if gate.since.is_some_and(|since| timer::now().saturating_duration_since(since) > WAIT_MAX) {
-            gate.backoff.reset();
+        if let Some(since) = gate.since {
+            gate.backoff.lived(timer::now().saturating_duration_since(since));
+            if slot.has_answered() {
+                gate.backoff.served();
+            }
         }
         // Also if this try is given up: the next one waits.
         gate.not_before = Some(timer::now() + gate.backoff.next_wait());
@@ -158,5 +161,10 @@ impl Slots {
 impl Slot {
     fn open(&self) -> Option<Rc<Link>> {
         self.link.borrow().clone().filter(|link| link.is_open())
+    }
+
+    /// Whether the last connection answered anything before it was lost.
+    fn has_answered(&self) -> bool {
+        self.link.borrow().as_ref().is_some_and(|link| link.has_answered())
     }
 }
