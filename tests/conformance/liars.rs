@@ -43,6 +43,10 @@ const LIES: &[(&str, &str)] = &[
     ("ignores-pause", "B14"),
     ("hangs-on-close", "D12"),
     ("hangs-on-stop", "B9"),
+    ("answers-no-ping", "D2"),
+    ("forgets-content-type", "B7"),
+    ("takes-tokens-twice", "C6"),
+    ("ignores-start", "C9"),
 ];
 
 /// A lie that shows when something breaks.
@@ -53,7 +57,11 @@ const LIES_UNDER_FAULTS: &[(&str, &str)] = &[
     ("forgets-on-reconnect", "S5"),
     ("spins-on-error", "S9"),
     ("traps-on-error", "S15"),
+    ("gives-up-when-refused", "S17"),
 ];
+
+/// A password can be changed only where there is one.
+const LOGIN: [&str; 2] = ["--auth", "kit:first-secret"];
 
 #[test]
 fn every_lie_is_found_by_the_check_meant_for_it() -> Result<()> {
@@ -73,7 +81,7 @@ fn every_lie_under_faults_is_found_by_the_check_meant_for_it() -> Result<()> {
     run_within(LIARS_MAX, async |test| {
         let (mut brokers, mut liars) = (Vec::new(), Vec::new());
         for (lie, check) in LIES_UNDER_FAULTS {
-            let redis = Server::start(test, Kind::Redis, &[]).await?;
+            let redis = Server::start(test, Kind::Redis, &LOGIN).await?;
             liars.push((*lie, *check, config(test, &redis, lie).await?, &["--faults"][..]));
             brokers.push(redis);
         }

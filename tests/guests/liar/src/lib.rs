@@ -17,8 +17,8 @@ use lie::Lie;
 use pump::Hand;
 use whimbrel_redis::{Redis, RedisSubscription};
 use whimbrel_sdk::{
-    Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, Property, SettleFailure, Settlement, Status,
-    StatusSink, SubscribeOptions, Subscription, Verdict, log, task, timer,
+    Adapter, Config, DeliverySink, Failure, Feature, FeatureSet, Message, Property, SettleFailure, Settlement,
+    StartPosition, Status, StatusSink, SubscribeOptions, Subscription, Verdict, log, task, timer,
 };
 
 /// How many times its credit the liar takes that ignores it.
@@ -26,6 +26,9 @@ const GREED: u32 = 4;
 
 /// How often the stopping liar looks whether its pump still settles something.
 const BORROW_WAIT: Duration = Duration::from_millis(1);
+
+/// The setting that the redis adapter names when its password is refused.
+const PASSWORD: &str = "redisPassword";
 
 /// What the redis adapter cannot do without.
 const ESSENTIAL: [&str; 3] = ["redisHost", "processingTimeout", "redeliverInterval"];
@@ -43,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) lie: Lie,
     /// Connections to the broker that were lost so far.
     pub(crate) losses: Cell<u64>,
+    /// The broker refused the password once, and this adapter took it to heart.
+    pub(crate) has_given_up: Cell<bool>,
     /// Ids of what was in hand when a connection was lost.
     pub(crate) forgotten: RefCell<HashSet<String>>,
     hands: RefCell<Vec<Rc<Hand>>>,
@@ -59,13 +64,24 @@ pub struct LiarSubscription {
     ended: futures::channel::oneshot::Receiver<()>,
 }
 
+impl Shared {
+    fn new(lie: Lie) -> Self {
+        Self {
+            lie,
+            losses: Cell::new(0),
+            has_given_up: Cell::new(false),
+            forgotten: RefCell::default(),
+            hands: RefCell::default(),
+        }
+    }
+}
+
 impl Adapter for Liar {
     type Subscription = LiarSubscription;
 
     async fn open(config: Config, status: StatusSink) -> Result<Self, Failure> {
         let lie = Lie::of(&config)?;
-        let shared =
-            Rc::new(Shared { lie, losses: Cell::new(0), forgotten: RefCell::default(), hands: RefCell::default() });
+        let shared = Rc::new(Shared::new(lie));
         let (sink, news) = StatusSink::channel();
         task::spawn(relay(news, status, Rc::clone(&shared), config.clone()));
         let opened = Redis::open(config.clone(), sink.clone()).await;
@@ -84,6 +100,9 @@ impl Adapter for Liar {
 
     async fn publish(&self, messages: Vec<Message>, deadline: Duration) -> Vec<Result<(), Failure>> {
         let count = messages.len();
+        if self.shared.has_given_up.get() {
+            return vec![Err(Failure::Transient("the password was refused once".to_owned())); count];
+        }
         if self.shared.lie == Lie::ConfirmsFirst {
             let inner = Rc::clone(&self.inner);
             task::spawn(async move { drop(inner.publish(messages, deadline).await) });
@@ -119,6 +138,9 @@ impl Adapter for Liar {
         if lie == Lie::IgnoresCredit {
             options.max_unsettled = options.max_unsettled.saturating_mul(GREED);
         }
+        if lie == Lie::IgnoresStart && options.start.is_some() {
+            options.start = Some(StartPosition::Earliest);
+        }
         let group = if lie == Lie::SharesGroups { "everybody".to_owned() } else { group };
         let (sink, lists, _) = DeliverySink::channel();
         let inner = self.inner.subscribe(topic.clone(), group, options, sink).await?;
@@ -137,6 +159,9 @@ impl Adapter for Liar {
     }
 
     async fn ping(&self) -> Result<(), Failure> {
+        if self.shared.lie == Lie::AnswersNoPing {
+            return Err(Failure::Transient("no sign of life".to_owned()));
+        }
         self.inner.ping().await
     }
 
@@ -190,7 +215,8 @@ impl LiarSubscription {
     async fn settle_one(&self, settlement: Settlement) -> Result<(), SettleFailure> {
         let lie = self.shared.lie;
         let Some(held) = self.hand.let_go(settlement.token) else {
-            return if self.hand.forget_made_up(settlement.token) { Ok(()) } else { Err(SettleFailure::Stale) };
+            let is_taken = self.hand.forget_made_up(settlement.token) || lie == Lie::TakesTokensTwice;
+            return if is_taken { Ok(()) } else { Err(SettleFailure::Stale) };
         };
         let verdict = match settlement.verdict {
             Verdict::Retry(_) if lie == Lie::AcksOnRetry => Verdict::Ack,
@@ -243,7 +269,14 @@ async fn relay(
                 _ => {}
             }
         }
-        host.tell(status);
+        if shared.lie == Lie::GivesUpWhenRefused && matches!(&status, Status::Connecting(why) if why.contains(PASSWORD))
+        {
+            shared.has_given_up.set(true);
+        }
+        // Whoever has given up is never ready again.
+        if !(shared.has_given_up.get() && matches!(status, Status::Ready)) {
+            host.tell(status);
+        }
     }
 }
 

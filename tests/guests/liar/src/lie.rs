@@ -52,6 +52,16 @@ pub(crate) enum Lie {
     SpinsOnError,
     /// A lost connection is its death.
     TrapsOnError,
+    /// Refused once for its password, it never comes back.
+    GivesUpWhenRefused,
+    /// Asks for a sign of life get none.
+    AnswersNoPing,
+    /// Content types are forgotten.
+    ForgetsContentType,
+    /// A token is good as often as one likes.
+    TakesTokensTwice,
+    /// A group begins with the first message, whatever it was told.
+    IgnoresStart,
     /// Pausing does nothing.
     IgnoresPause,
     /// Never comes back from `close`.
@@ -61,7 +71,7 @@ pub(crate) enum Lie {
 }
 
 /// All of them, as a resource spells them.
-const NAMES: [(&str, Lie); 26] = [
+const NAMES: [(&str, Lie); 31] = [
     ("nothing", Lie::Nothing),
     ("accepts-bad-settings", Lie::AcceptsBadSettings),
     ("confirms-first", Lie::ConfirmsFirst),
@@ -85,6 +95,11 @@ const NAMES: [(&str, Lie); 26] = [
     ("forgets-on-reconnect", Lie::ForgetsOnReconnect),
     ("spins-on-error", Lie::SpinsOnError),
     ("traps-on-error", Lie::TrapsOnError),
+    ("gives-up-when-refused", Lie::GivesUpWhenRefused),
+    ("answers-no-ping", Lie::AnswersNoPing),
+    ("forgets-content-type", Lie::ForgetsContentType),
+    ("takes-tokens-twice", Lie::TakesTokensTwice),
+    ("ignores-start", Lie::IgnoresStart),
     ("ignores-pause", Lie::IgnoresPause),
     ("hangs-on-close", Lie::HangsOnClose),
     ("hangs-on-stop", Lie::HangsOnStop),

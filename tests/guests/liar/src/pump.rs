@@ -132,6 +132,7 @@ async fn lie(
             Lie::ManglesHeaders => {
                 delivery.message.metadata.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
             }
+            Lie::ForgetsContentType => delivery.message.metadata.retain(|(name, _)| name != "content-type"),
             Lie::CountsNothing => delivery.count = Some(1),
             Lie::AcksEarly => {
                 ack(inner, delivery.token).await;
