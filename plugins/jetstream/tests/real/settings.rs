@@ -1,6 +1,7 @@
 //! Opening: credentials, permissions, servers that are not there yet or are something else.
 
 use super::harness::*;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use whimbrel_sdk::{Adapter, Failure, Status};
 
@@ -58,6 +59,71 @@ fn an_nkey() {
         let failure = refused(&server.url(), &[("seedKey", &other.seed().unwrap())]).await;
         assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("seedKey")), "{failure:?}");
         works(&Bus::open(&server.url(), &[("seedKey", &pair.seed().unwrap())]).await).await;
+    });
+}
+
+/// A token as NATS has them: signed claims, with the subject's and the issuer's public keys.
+fn jwt(issuer: &nkeys::KeyPair, subject: &nkeys::KeyPair, expires: Option<u64>, nats: &Value) -> String {
+    use base64::Engine as _;
+    let part = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
+    let mut claims =
+        json!({"jti": "x", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "nats": nats});
+    if let Some(expires) = expires {
+        claims["exp"] = expires.into();
+    }
+    let signed = format!("{}.{}", part(json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(claims));
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// `storage`: -1 is any amount, 0 is no JetStream.
+fn account_jwt(operator: &nkeys::KeyPair, account: &nkeys::KeyPair, storage: i32) -> String {
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        "mem_storage": storage, "disk_storage": storage, "streams": -1, "consumer": -1,
+    });
+    jwt(operator, account, None, &json!({"type": "account", "version": 2, "limits": limits}))
+}
+
+fn user_jwt(account: &nkeys::KeyPair, user: &nkeys::KeyPair, expires: Option<u64>) -> String {
+    jwt(account, user, expires, &json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}))
+}
+
+/// A server that trusts an operator, who vouches for accounts, which vouch for users.
+#[test]
+fn a_jwt_and_its_seed() {
+    run(async {
+        let (operator, account, system) =
+            (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_account());
+        let preload =
+            |one: &nkeys::KeyPair, storage| format!("{}: {}", one.public_key(), account_jwt(&operator, one, storage));
+        let told = [preload(&account, -1), preload(&system, 0)];
+        let trusted = jwt(&operator, &operator, None, &json!({"type": "operator", "version": 2}));
+        let server = Server::with(
+            &format!(
+                "operator: {trusted}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}\n}}",
+                system.public_key(),
+                told.join("\n"),
+            ),
+            "",
+        )
+        .await;
+        let (user, other, stranger) =
+            (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user(), nkeys::KeyPair::new_account());
+        let (seed, right) = (user.seed().unwrap(), user_jwt(&account, &user, None));
+        for (jwt, seed) in [
+            (right.as_str(), other.seed().unwrap()),
+            (&user_jwt(&stranger, &user, None), seed.clone()),
+            (&user_jwt(&account, &user, Some(2)), seed.clone()),
+            ("no.such.thing", seed.clone()),
+        ] {
+            let failure = refused(&server.url(), &[("jwt", jwt), ("seedKey", &seed)]).await;
+            let names = |text: &str| text.contains("jwt") && text.contains("seedKey");
+            let tells = |text: &str| text.contains(&seed) || text.contains(jwt);
+            let is_named = matches!(&failure, Failure::Unauthorized(text) if names(text) && !tells(text));
+            assert!(is_named, "{failure:?}");
+        }
+        works(&Bus::open(&server.url(), &[("jwt", &right), ("seedKey", &seed)]).await).await;
     });
 }
 
