@@ -45,7 +45,6 @@ const LIES: &[(&str, &str)] = &[
     ("hangs-on-stop", "B9"),
     ("answers-no-ping", "D2"),
     ("forgets-content-type", "B7"),
-    ("renames-messages", "C12"),
     ("takes-tokens-twice", "C6"),
     ("ignores-start", "C9"),
 ];

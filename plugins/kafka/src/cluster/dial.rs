@@ -180,7 +180,8 @@ impl Greeting {
 
 fn broken(error: &NetError) -> Failure {
     Failure::Transient(format!(
-        "{error}, before it said who it is: is it Kafka, and do TLS and authType fit the listener?"
+        "{error}, before it said who it is: is it Kafka, and do TLS (metadata clientCert, disableTls) and authType fit the \
+         listener?"
     ))
 }
 

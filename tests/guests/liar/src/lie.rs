@@ -58,8 +58,6 @@ pub(crate) enum Lie {
     AnswersNoPing,
     /// Content types are forgotten.
     ForgetsContentType,
-    /// A message has another id each time.
-    RenamesMessages,
     /// A token is good as often as one likes.
     TakesTokensTwice,
     /// A group begins with the first message, whatever it was told.
@@ -73,7 +71,7 @@ pub(crate) enum Lie {
 }
 
 /// All of them, as a resource spells them.
-const NAMES: [(&str, Lie); 32] = [
+const NAMES: [(&str, Lie); 31] = [
     ("nothing", Lie::Nothing),
     ("accepts-bad-settings", Lie::AcceptsBadSettings),
     ("confirms-first", Lie::ConfirmsFirst),
@@ -100,7 +98,6 @@ const NAMES: [(&str, Lie); 32] = [
     ("gives-up-when-refused", Lie::GivesUpWhenRefused),
     ("answers-no-ping", Lie::AnswersNoPing),
     ("forgets-content-type", Lie::ForgetsContentType),
-    ("renames-messages", Lie::RenamesMessages),
     ("takes-tokens-twice", Lie::TakesTokensTwice),
     ("ignores-start", Lie::IgnoresStart),
     ("ignores-pause", Lie::IgnoresPause),

@@ -133,7 +133,6 @@ async fn lie(
                 delivery.message.metadata.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
             }
             Lie::ForgetsContentType => delivery.message.metadata.retain(|(name, _)| name != "content-type"),
-            Lie::RenamesMessages => delivery.id = format!("{}-{}", delivery.id, hand.fresh()),
             Lie::CountsNothing => delivery.count = Some(1),
             Lie::AcksEarly => {
                 ack(inner, delivery.token).await;
