@@ -40,11 +40,14 @@ struct Found {
     resiliencies: HashSet<String>,
 }
 
+/// The plugin a component wants: its type, its version, and the file that the resource names.
+type Wanted = (String, String, Option<PathBuf>);
+
 /// What was found so far.
 struct Checked {
     search: Search,
     /// By type and file: what the plugin says of its settings, or why there is none.
-    manifests: HashMap<(String, String, Option<PathBuf>), Result<Option<PluginManifest>, String>>,
+    manifests: HashMap<Wanted, Result<Option<PluginManifest>, String>>,
     found: Found,
     problems: Problems,
     told: HashSet<String>,
