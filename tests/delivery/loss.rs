@@ -6,8 +6,10 @@
 //! of the share before has happened.
 
 mod apps;
+mod batches;
 mod broker;
 mod host;
 mod network;
+pub(crate) mod onward;
 mod plugins;
 pub(crate) mod rig;

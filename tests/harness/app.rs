@@ -103,6 +103,7 @@ struct Shared {
     plans: Mutex<HashMap<String, Vec<Reply>>>,
     counted: Mutex<HashMap<String, Arc<Subscriber>>>,
     asked: Mutex<Vec<Seen>>,
+    batched: Mutex<HashMap<String, Arc<Subscriber>>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -150,6 +151,11 @@ impl App {
     /// Answers on a path are the ledger's: an event is in its log before it is answered with success.
     pub(crate) fn count(&self, path: &str, subscriber: &Arc<Subscriber>) {
         lock(&self.shared.counted).insert(path.into(), Arc::clone(subscriber));
+    }
+
+    /// The same of batches.
+    pub(crate) fn count_batches(&self, path: &str, subscriber: &Arc<Subscriber>) {
+        lock(&self.shared.batched).insert(path.into(), Arc::clone(subscriber));
     }
 
     /// What it was sent so far, oldest first.
@@ -238,9 +244,12 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
     let headers = headers.collect();
     let body = request.into_body().collect().await.map_err(|_| CutOnPurpose)?.to_bytes();
     let counted = lock(&shared.counted).get(&path).cloned();
+    let batched = lock(&shared.batched).get(&path).cloned();
     let batch = body.clone();
     let reply = if let Some(subscriber) = counted {
         subscriber.take(&body).await
+    } else if let Some(subscriber) = batched {
+        subscriber.take_batch(&body).await
     } else {
         let seen = Seen { method, path: path.clone(), headers, body, at: Instant::now() };
         let list = if path == QUESTION { &shared.asked } else { &shared.seen };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamRangeReply;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::scene::Test;
@@ -128,9 +129,52 @@ impl Redis {
         if let Access::Tls { port, .. } = self.access { Some(port) } else { None }
     }
 
+    /// Gives its user one more password.
+    pub(crate) async fn add_password(&mut self, password: &str) -> Result<()> {
+        let mut client = self.client().await?;
+        self.add_password_as(&mut client, password).await
+    }
+
+    async fn add_password_as(&mut self, client: &mut MultiplexedConnection, password: &str) -> Result<()> {
+        self.user(client, &format!(">{password}")).await?;
+        if let Access::User(credentials) = &mut self.access {
+            password.clone_into(&mut credentials.password);
+        }
+        Ok(())
+    }
+
+    /// Takes a password away from its user. Who has come with it stays.
+    pub(crate) async fn remove_password(&self, password: &str) -> Result<()> {
+        self.user(&mut self.client().await?, &format!("<{password}")).await
+    }
+
+    /// Gives its user another password, and throws out whoever is there.
+    pub(crate) async fn change_password(&mut self, password: &str) -> Result<()> {
+        let mut client = self.client().await?;
+        self.user(&mut client, "resetpass").await?;
+        self.add_password_as(&mut client, password).await?;
+        redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query_async::<()>(&mut client).await?;
+        Ok(())
+    }
+
     /// Kills it: no handler of its own runs, nothing is flushed.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("killing redis-server")
+    }
+
+    /// From now on it answers nobody; connections stay, and new ones wait.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// It goes on.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(kill_process(id.context("redis-server has ended")?, signal)?)
     }
 
     /// Starts it again on its port, with its data, and waits until it answers.
@@ -177,6 +221,12 @@ impl Redis {
     /// Takes that back.
     pub(crate) async fn all_allowed(&self) -> Result<()> {
         self.access(&["allkeys".to_owned()]).await
+    }
+
+    async fn user(&self, client: &mut MultiplexedConnection, rule: &str) -> Result<()> {
+        let Access::User(Credentials { user, .. }) = &self.access else { bail!("this Redis has no user") };
+        redis::cmd("ACL").arg("SETUSER").arg(user).arg(rule).query_async::<()>(client).await?;
+        Ok(())
     }
 
     async fn access(&self, rules: &[String]) -> Result<()> {

@@ -2,10 +2,14 @@
 //! when broken, never opened when nobody needs them. And resources: what is declared now is what runs.
 
 mod broken;
+mod clock;
 mod files;
+mod flow;
+mod handlers;
 mod kinds;
 mod load;
 mod memory;
 mod resources;
 mod search;
+mod secrets;
 mod under_load;

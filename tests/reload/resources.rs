@@ -16,7 +16,7 @@ use crate::harness::redis::Redis;
 use crate::harness::{Test, http, plugin, resource, run};
 
 /// What the host says when it has taken what is declared now.
-const TAKEN: &str = "resources loaded again";
+pub(super) const TAKEN: &str = "resources loaded again";
 
 /// What it says when it has not.
 const REFUSED: &str = "what runs stays as it is, all of it";
@@ -27,7 +27,7 @@ const SUBSCRIBED: &str = " subscribed ";
 /// A host, its app and its folder of resources.
 pub(super) struct Scene {
     pub(super) host: Host,
-    app: App,
+    pub(super) app: App,
     plan: HostPlan,
     taken: usize,
 }
@@ -79,7 +79,7 @@ impl Scene {
         says(&self.host, "nothing has changed", times).await
     }
 
-    async fn taken(&mut self) -> Result<()> {
+    pub(super) async fn taken(&mut self) -> Result<()> {
         self.taken += 1;
         says(&self.host, TAKEN, self.taken).await
     }

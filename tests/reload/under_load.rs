@@ -1,26 +1,21 @@
 //! Resources change again and again while messages flow over Redis: nothing is lost, no publish fails, and a subscription
 //! that is not concerned does not notice.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use tokio::task::JoinHandle;
+use anyhow::{Result, ensure};
 
 use super::files::said;
+use super::flow::{Flow, came_twice};
 use super::resources::Scene;
 use crate::harness::app::App;
-use crate::harness::ledger::{Ledger, Report, Rules, Says, Subscriber};
-use crate::harness::load::publish_all;
+use crate::harness::ledger::Report;
 use crate::harness::redis::Redis;
 use crate::harness::scale::scaled;
-use crate::harness::{Test, resource, run_within, until_within};
+use crate::harness::{Test, resource, run_within};
 
 /// How long a whole test may take before it counts as stuck.
 const RUN_MAX: Duration = Duration::from_secs(240);
-
-/// How long the last message may take to arrive: longer than any lease.
-const ARRIVAL_MAX: Duration = Duration::from_secs(90);
 
 /// How often something is changed.
 const ROUNDS: u64 = 12;
@@ -32,43 +27,25 @@ const MESSAGES: u64 = 8_000;
 struct Load {
     scene: Scene,
     redis: Redis,
-    ledger: Arc<Ledger>,
-    publishers: JoinHandle<Result<()>>,
+    flow: Flow,
 }
 
 impl Load {
     async fn new(test: &Test) -> Result<Self> {
-        let rules =
-            Rules { messages_min: scaled(MESSAGES), faults_min: usize::try_from(ROUNDS)?, in_flight_median_min: 10 };
         let redis = Redis::start(test).await?;
-        let log = test.folder("app")?.join("log");
-        let subscriber = Arc::new(Subscriber::new("shop", log, &rules, test.seed, |_, _| Says::Done)?);
         let app = App::start().await?;
-        app.count("/in", &subscriber);
-        app.count("/other-in", &subscriber);
+        let mut flow = Flow::new(test, &app, &["/in", "/other-in"], scaled(MESSAGES), ROUNDS)?;
         let broker = resource::redis("bus", redis.address(), &[]);
         // As slow as apps are, so that messages are in flight whenever something changes.
         let slow = |plan: crate::harness::host::HostPlan| plan.flag("--app-max-concurrency", "2");
         let scene = Scene::with(test, app, &[&broker, &orders("/in", 100)], slow).await?;
-        let ledger = Arc::new(Ledger::new(test.seed, rules, vec![subscriber], |_| String::new()));
-        let publishers = publish_all(Arc::clone(&ledger), scene.host.address(), "bus/orders".to_owned());
-        Ok(Self { scene, redis, publishers: tokio::spawn(publishers), ledger })
-    }
-
-    /// The messages of one round are on their way from here on.
-    fn round(&self, round: u64) {
-        self.ledger.allow(self.ledger.messages() * (round + 1) / ROUNDS);
+        flow.begin(&scene.host, "bus/orders");
+        Ok(Self { scene, redis, flow })
     }
 
     /// The verdict, once everything has arrived.
-    async fn finish(self) -> Result<(Scene, Report)> {
-        self.ledger.allow(self.ledger.messages());
-        let published = tokio::time::timeout(ARRIVAL_MAX, self.publishers).await;
-        let quiet = async || self.ledger.quiet().then_some(());
-        let arrived = until_within(ARRIVAL_MAX, "everything to arrive", quiet).await;
-        let report = self.ledger.close()?;
-        published.context("the publishers did not finish")???;
-        arrived?;
+    async fn finish(mut self) -> Result<(Scene, Report)> {
+        let report = self.flow.finish().await?;
         ensure!(report.unknown == 0, "{} publishes failed", report.unknown);
         ensure!(said(&self.scene.host, "was lost") == 0, "an adapter was lost:\n{}", self.scene.host.log()?);
         Ok((self.scene, report))
@@ -87,7 +64,7 @@ fn what_is_not_touched_notices_nothing() -> Result<()> {
         let mut load = Load::new(test).await?;
         let mut refused = 0;
         for round in 0..ROUNDS {
-            load.round(round);
+            load.flow.round(round);
             let odd = round / 6 % 2 == 1;
             let scene = &mut load.scene;
             match round % 6 {
@@ -110,10 +87,10 @@ fn what_is_not_touched_notices_nothing() -> Result<()> {
                     scene.remove("second.yaml").await?;
                 }
             }
-            load.ledger.fault(format!("round {round}"));
+            load.flow.ledger.fault(format!("round {round}"));
         }
         let (scene, report) = load.finish().await?;
-        let twice: u64 = report.accounts.iter().map(|account| account.duplicates).sum();
+        let twice = came_twice(&report);
         ensure!(twice == 0, "{twice} messages came twice");
         ensure!(scene.subscribed("orders")? == 1, "it has a gap:\n{}", scene.host.log()?);
         Ok(())
@@ -126,7 +103,7 @@ fn what_is_touched_loses_nothing() -> Result<()> {
     run_within(RUN_MAX, async |test| {
         let mut load = Load::new(test).await?;
         for round in 0..ROUNDS {
-            load.round(round);
+            load.flow.round(round);
             let seconds = format!("{}s", 2 + (round / 3) % 2);
             let scene = &mut load.scene;
             match round % 3 {
@@ -141,7 +118,7 @@ fn what_is_touched_loses_nothing() -> Result<()> {
                     scene.put("01.yaml", &orders("/in", 100)).await?;
                 }
             }
-            load.ledger.fault(format!("round {round}"));
+            load.flow.ledger.fault(format!("round {round}"));
         }
         let (scene, _) = load.finish().await?;
         let opened = said(&scene.host, "component loaded");

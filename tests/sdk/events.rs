@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::app::{Pair, Sdk, run};
+use crate::harness::host::HostPlan;
 use crate::harness::redis::Redis;
 use crate::harness::{http, resource};
 
@@ -62,6 +63,16 @@ fn everything(sdk: Sdk, bus: Bus) -> Result<()> {
 
 /// A pair on a broker, with three retries for the app.
 pub(super) fn on(sdk: Sdk, bus: Bus, body: impl AsyncFnOnce(&Pair) -> Result<()>) -> Result<()> {
+    on_with(sdk, bus, Ok, body)
+}
+
+/// The same with more declared.
+pub(super) fn on_with(
+    sdk: Sdk,
+    bus: Bus,
+    more: impl FnOnce(HostPlan) -> Result<HostPlan>,
+    body: impl AsyncFnOnce(&Pair) -> Result<()>,
+) -> Result<()> {
     run(async |test| {
         let redis = match bus {
             Bus::InMemory => None,
@@ -76,7 +87,7 @@ pub(super) fn on(sdk: Sdk, bus: Bus, body: impl AsyncFnOnce(&Pair) -> Result<()>
         let policies = "{retries: {again: {policy: constant, duration: 50ms, maxRetries: 3}}}";
         let plan =
             test.host("shop")?.resource(broker)?.resource(resource::inbound("bus", policies, "{retry: again}"))?;
-        body(&Pair::start(test, sdk, plan, &[]).await?).await
+        body(&Pair::start(test, sdk, more(plan)?, &[]).await?).await
     })
 }
 
@@ -85,8 +96,8 @@ async fn subscribed(pair: &Pair) -> Result<()> {
     let subscriptions = metadata["subscriptions"].as_array().context("no subscriptions")?;
     let mut found: Vec<_> = subscriptions.iter().map(|found| (&found["topic"], &found["deadLetterTopic"])).collect();
     found.sort_by_key(|(topic, _)| topic.to_string());
-    // Only JavaScript's SDK knows batches over HTTP.
-    found.retain(|(topic, _)| pair.sdk != Sdk::JavaScript || **topic != "batches");
+    // Only JavaScript's SDK knows batches over HTTP, and rules.
+    found.retain(|(topic, _)| pair.sdk != Sdk::JavaScript || (**topic != "batches" && **topic != "sorted"));
     let topics = [json!("dead"), json!("doomed"), json!("orders"), json!("raw")];
     let letters = [json!(""), json!("dead"), json!(""), json!("")];
     ensure!(found == topics.iter().zip(&letters).collect::<Vec<_>>(), "{metadata:#}");

@@ -11,7 +11,7 @@ use crate::harness::app::App;
 use crate::harness::host::Host;
 use crate::harness::{Test, http, resource, run};
 
-/// Connections that say nothing.
+/// Connections that say nothing, or half of something.
 const IDLE: usize = 10_000;
 
 /// Clients that have begun to say something and do not go on.
@@ -86,9 +86,10 @@ fn a_thousand_that_do_not_end_their_headers() -> Result<()> {
     check(SLOW, b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\n")
 }
 
+/// More than are served at a time: those whose bodies are waited for make place.
 #[test]
-fn a_thousand_that_send_one_byte_of_a_body() -> Result<()> {
-    check(SLOW, b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx")
+fn ten_thousand_that_send_one_byte_of_a_body() -> Result<()> {
+    check(IDLE, b"POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx")
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod brokers;
 mod crowds;
 mod files;
 mod handlers;
+mod overload;
 mod requests;
 mod resources;
 mod scopes;

@@ -2,7 +2,7 @@
 //! request of each connection.
 
 mod baggage;
-mod body;
+pub(crate) mod body;
 mod bulk;
 mod call;
 mod metadata;
@@ -26,6 +26,7 @@ use crate::path;
 use body::BodyError;
 use route::Route;
 
+pub(crate) use body::Arriving;
 pub(crate) use trace::header as trace_header;
 
 /// An answer: all of it is in memory.
@@ -54,7 +55,7 @@ impl Api {
 }
 
 /// Answers a request.
-pub(crate) async fn answer(api: &Api, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
     let (head, body) = request.into_parts();
     let Some(origins) = &api.doors.origins else { return counted(api, called(api, head, body).await) };
     if let Some(answer) = origins.preflight(&head) {
@@ -92,7 +93,7 @@ pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
 }
 
 /// What a request is answered, wherever the page that sent it is from.
-async fn called(api: &Api, head: http::request::Parts, body: Incoming) -> Answer {
+async fn called(api: &Api, head: http::request::Parts, body: Arriving) -> Answer {
     if head_bytes(&head) > api.doors.head_bytes_max + HEAD_SLACK_BYTES {
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request header fields too large");
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::doors::Doors;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Arriving};
 
 mod crowd;
 
@@ -119,14 +121,14 @@ async fn connection(
 ) {
     // Only a socket that is gone refuses, and that shows at the first read.
     stream.set_nodelay(true).ok();
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let server = Arc::clone(&server);
-        let beat = Beat::new(&pulse);
+        let (beat, awaited) = (Beat::new(&pulse), pulse.awaited());
         async move {
             let answer = if server.public {
                 http::answer_public(&server.api, &request)
             } else {
-                http::answer(&server.api, request).await
+                http::answer(&server.api, request.map(|body| Arriving::new(body, awaited))).await
             };
             drop(beat);
             Ok::<_, Infallible>(answer)
@@ -149,8 +151,10 @@ async fn connection(
         () = pulse.asked_to_leave() => {
             tracing::debug!("a silent connection is closed, for its place is needed");
             exchange.as_mut().graceful_shutdown();
-            // A request that came at the same moment is still answered, but to one that never made any.
-            if pulse.known() && timeout(LEAVE_WAIT, exchange.as_mut()).await.is_err() && pulse.busy() {
+            // A request that came at the same moment is still answered, but to one that never made any. Half a body is not
+            // waited for: with enough of those, others would wait as long.
+            let may_have_come = pulse.known() && (!pulse.busy() || pulse.is_worked_for());
+            if may_have_come && timeout(LEAVE_WAIT, exchange.as_mut()).await.is_err() && pulse.is_worked_for() {
                 timeout(DRAIN_WAIT, exchange).await.ok();
             }
         }

@@ -25,7 +25,7 @@ const REFUSALS: u64 = 10;
 /// Tries until the app is there again, however long that takes.
 const FOR_EVER: &str = "{retries: {again: {policy: constant, duration: 50ms, maxRetries: -1}}}";
 
-fn nobody_dead_by_mistake(report: &Report) -> Result<()> {
+pub(super) fn nobody_dead_by_mistake(report: &Report) -> Result<()> {
     for account in &report.accounts {
         ensure!(account.dead_by_mistake.is_empty(), "dead-lettered: {:?}", account.dead_by_mistake);
     }

@@ -2,16 +2,13 @@
 //! on some every time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
-use tokio::task::JoinHandle;
 
+use super::onward::{DONE, WORKER, follow, handled};
 use super::rig::{RUN_MAX, Rig, TOPIC, dead_letters_of};
 use crate::harness::host::HostPlan;
-use crate::harness::ledger::{Subscriber, recognise_id};
-use crate::harness::redis::{Reader, Redis};
+use crate::harness::redis::Redis;
 use crate::harness::{plugin, resource, run_within, until};
 
 /// How often the adapter dies, at least. Far fewer than the restarts it is allowed in the time of a run.
@@ -50,16 +47,6 @@ fn an_adapter_traps_again_and_again() -> Result<()> {
 
 /// How often the ledger looks at what is in flight while traps happen all the time.
 const LOOKS: u64 = 12;
-
-/// How long between two looks at what the handler has published onwards.
-const FOLLOW_EVERY: Duration = Duration::from_millis(50);
-
-/// Where the handler publishes onwards to. What is there was confirmed by Redis before the handler said success: it is
-/// the handler's durable log.
-const DONE: &str = "done";
-
-/// The handler's identity.
-const WORKER: &str = "worker";
 
 /// What the handler does with message `n` at each attempt.
 fn deed(n: u64) -> &'static str {
@@ -103,26 +90,6 @@ fn a_handler_traps_again_and_again() -> Result<()> {
         following.abort();
         trapping_messages_took_a_second_attempt(&rig.redis, rig.seed).await
     })
-}
-
-/// Writes down what the handler proves, by what it has published onwards, to have handled. Ends when it is aborted.
-fn follow(mut done: Reader, seed: u64, subscriber: Arc<Subscriber>) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move {
-        loop {
-            for entry in done.rest().await? {
-                // What is no message of this run becomes a phantom.
-                subscriber.handled(handled(&entry.data, seed).map_or(u64::MAX, |(n, _)| n)).await?;
-            }
-            tokio::time::sleep(FOLLOW_EVERY).await;
-        }
-    })
-}
-
-/// The number of the message that an entry of [`DONE`] reports, and at which attempt.
-fn handled(event: &[u8], seed: u64) -> Option<(u64, u64)> {
-    let event: Value = serde_json::from_slice(event).ok()?;
-    let report = &event["data"];
-    Some((recognise_id(seed, report["id"].as_str()?)?, report["attempt"].as_u64()?))
 }
 
 async fn trapping_messages_took_a_second_attempt(redis: &Redis, seed: u64) -> Result<()> {

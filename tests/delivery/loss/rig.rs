@@ -177,7 +177,7 @@ impl Rig {
             for side in sides {
                 side.subscriber.found_dead(self.dead_letters(&side.dead).await.ok()?);
             }
-            if self.ledger.quiet() {
+            if self.ledger.quiet() && sides.iter().all(|side| side.subscriber.dropped_are_dead()) {
                 return Some(());
             }
             tokio::time::sleep(DEAD_LETTERS_EVERY).await;

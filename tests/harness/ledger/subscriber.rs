@@ -1,5 +1,6 @@
 //! What one app has received, and what it says to each event. Called by the app of a test, read by the ledger.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -11,6 +12,8 @@ use serde::Deserialize;
 use super::{Rules, index, lock};
 use crate::harness::app::Reply;
 use crate::harness::durable::DurableLog;
+
+mod batch;
 
 /// What a subscriber says of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,11 @@ pub(crate) struct Subscriber {
     settled_count: AtomicU64,
     pub(super) foreign: Mutex<Vec<String>>,
     pub(super) dead: Mutex<Vec<u64>>,
+    /// What it asked to be dropped.
+    dropped: Mutex<BTreeSet<u64>>,
+    /// How many batches it was sent, and the events of the largest.
+    batches: AtomicU64,
+    largest_batch: AtomicU64,
     says: fn(u64, u64) -> Says,
     slow_millis: AtomicU64,
 }
@@ -65,6 +73,9 @@ impl Subscriber {
             settled_count: AtomicU64::new(0),
             foreign: Mutex::default(),
             dead: Mutex::default(),
+            dropped: Mutex::default(),
+            batches: AtomicU64::new(0),
+            largest_batch: AtomicU64::new(0),
             says,
             slow_millis: AtomicU64::new(0),
         })
@@ -86,23 +97,33 @@ impl Subscriber {
             lock(&self.foreign).push(String::from_utf8_lossy(event).into_owned());
             return Reply::ok();
         };
-        let before = self.arrivals.get(index(n)).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
-        tokio::time::sleep(Duration::from_millis(self.slow_millis.load(Ordering::Relaxed))).await;
-        match (self.says)(n, before) {
-            Says::Done => match self.log.append(n).await {
-                Ok(()) => {
-                    self.settle(n);
-                    Reply::ok()
-                }
-                Err(_) => Reply::status(500),
-            },
+        self.takes_its_time().await;
+        match self.decide(n).await {
+            Says::Done => Reply::ok(),
             Says::Retry => Reply::word("RETRY"),
-            Says::Drop => {
-                self.settle(n);
-                Reply::word("DROP")
-            }
+            Says::Drop => Reply::word("DROP"),
             Says::Fails => Reply::status(500),
         }
+    }
+
+    async fn takes_its_time(&self) {
+        tokio::time::sleep(Duration::from_millis(self.slow_millis.load(Ordering::Relaxed))).await;
+    }
+
+    /// What it says of one more arrival of a message. Success is on the disk then.
+    async fn decide(&self, n: u64) -> Says {
+        let before = self.arrivals.get(index(n)).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
+        let says = (self.says)(n, before);
+        match says {
+            Says::Done if self.log.append(n).await.is_err() => return Says::Fails,
+            Says::Done => self.settle(n),
+            Says::Drop => {
+                lock(&self.dropped).insert(n);
+                self.settle(n);
+            }
+            Says::Retry | Says::Fails => {}
+        }
+        says
     }
 
     /// Writes a number that a handler component's output proves it has handled.
@@ -118,6 +139,17 @@ impl Subscriber {
             self.settle(*n);
         }
         *lock(&self.dead) = numbers;
+    }
+
+    /// Whether all that it asked to be dropped was found in the dead-letter topic.
+    pub(crate) fn dropped_are_dead(&self) -> bool {
+        let dead: BTreeSet<u64> = lock(&self.dead).iter().copied().collect();
+        lock(&self.dropped).is_subset(&dead)
+    }
+
+    /// How many events the largest batch had that it was sent.
+    pub(crate) fn largest_batch(&self) -> u64 {
+        self.largest_batch.load(Ordering::Relaxed)
     }
 
     /// How many messages have arrived for good, as far as it is known while the run goes on.

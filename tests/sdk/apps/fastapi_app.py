@@ -32,6 +32,12 @@ async def dead(request: Request, event: dict = Body()):
     told.take("dead", event, dict(request.headers))
 
 
+@app.post("/sorted/{path}")
+def sorted_orders(path: str, request: Request, event: dict = Body()):
+    """Where a declared subscription's rules lead."""
+    return answer(told.take(path, event, dict(request.headers)))
+
+
 @app.post("/publish")
 async def publish(command: dict = Body()):
     return await publishing.publish(command)

@@ -34,6 +34,12 @@ def dead():
     return "", 204
 
 
+@app.post("/sorted/<path>")
+def sorted_orders(path: str):
+    """Where a declared subscription's rules lead."""
+    return answer(told.take(path, request.json, headers()))
+
+
 @app.post("/publish")
 def publish():
     return jsonify(asyncio.run(publishing.publish(request.json)))

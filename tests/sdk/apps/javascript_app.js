@@ -37,6 +37,12 @@ const main = async () => {
   await server.pubsub.subscribe("bus", "raw", answer("raw"), "/as-bytes", { rawPayload: true });
   await server.pubsub.subscribeWithOptions("bus", "doomed", { callback: answer("doomed"), deadLetterTopic: "dead" });
   await server.pubsub.subscribe("bus", "dead", note("dead"));
+  const rules = [
+    { match: 'event.type == "order.urgent"', path: "urgent" },
+    { match: "has(event.data.price) && event.data.price > 100.0", path: "dear" },
+  ];
+  await server.pubsub.subscribeWithOptions("bus", "sorted", { route: { rules, default: "others" } });
+  for (const path of ["urgent", "dear", "others"]) server.pubsub.subscribeToRoute("bus", "sorted", path, note(path));
   const batches = { maxMessagesCount: 3, maxAwaitDurationMs: 100 };
   await server.pubsub.subscribeBulk("bus", "batches", answer("batches"), batches);
   await server.invoker.listen("publish", ({ body }) => publish(JSON.parse(body)), { method: HttpMethod.POST });

@@ -5,11 +5,10 @@ mod entries;
 
 use http::header;
 use http::request::Parts;
-use hyper::body::Incoming;
 use whimbrel_pubsub::{BrokerError, BulkRequest, FailedEntry, Metadata, PublishError, Trace};
 
 use super::publish::{metadata, undecodable};
-use super::{Answer, Api, BodyError, body, empty, refuse};
+use super::{Answer, Api, Arriving, BodyError, body, empty, refuse};
 use crate::error::{self, Asked, EntriesError};
 use crate::path;
 
@@ -27,7 +26,7 @@ struct To<'a> {
 }
 
 /// Publishes several messages of this trace.
-pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str, topic: &str, trace: Trace) -> Answer {
+pub(super) async fn answer(api: &Api, head: &Parts, body: Arriving, pubsub: &str, topic: &str, trace: Trace) -> Answer {
     let (pubsub, topic) = match (path::unescape(pubsub), path::unescape(topic)) {
         (Some(pubsub), Some(topic)) => (pubsub, topic),
         (None, _) => return undecodable("pubsubname"),
@@ -53,7 +52,7 @@ pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str
 async fn publish(
     api: &Api,
     head: &Parts,
-    body: Incoming,
+    body: Arriving,
     to: To<'_>,
     trace: Trace,
 ) -> Result<Vec<FailedEntry>, Refused> {

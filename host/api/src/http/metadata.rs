@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use http::StatusCode;
-use hyper::body::Incoming;
 use serde::Serialize;
 use whimbrel_pubsub::{Broker, Features};
 use whimbrel_resources::{Origin, Subscription};
 
-use super::{Answer, Api, body, empty, refuse, text, with_body};
+use super::{Answer, Api, Arriving, body, empty, refuse, text, with_body};
 use crate::app::Probe;
 use crate::error;
 use crate::path;
@@ -135,7 +134,7 @@ pub(super) fn get(api: &Api) -> Answer {
 }
 
 /// `PUT /v1.0/metadata/{key}`: the body is the value.
-pub(super) async fn set(api: &Api, key: &str, body: Incoming) -> Answer {
+pub(super) async fn set(api: &Api, key: &str, body: Arriving) -> Answer {
     let refused = |status, message: &str| refuse(&error::plain(status, "ERR_METADATA_SET", message));
     let Some(key) = path::unescape(key) else {
         return refused(StatusCode::BAD_REQUEST, "the key is not UTF-8");

@@ -3,10 +3,9 @@
 
 use http::request::Parts;
 use http::{StatusCode, header};
-use hyper::body::Incoming;
 use whimbrel_pubsub::{BrokerError, Metadata, PublishError, PublishRequest, Trace};
 
-use super::{Answer, Api, BodyError, body, empty, parameters, refuse, text};
+use super::{Answer, Api, Arriving, BodyError, body, empty, parameters, refuse, text};
 use crate::error::{self, Asked};
 use crate::path;
 
@@ -14,7 +13,7 @@ use crate::path;
 const METADATA_PREFIX: &str = "metadata.";
 
 /// Publishes one message of this trace.
-pub(super) async fn answer(api: &Api, head: &Parts, body: Incoming, pubsub: &str, topic: &str, trace: Trace) -> Answer {
+pub(super) async fn answer(api: &Api, head: &Parts, body: Arriving, pubsub: &str, topic: &str, trace: Trace) -> Answer {
     let (pubsub, topic) = match (path::unescape(pubsub), path::unescape(topic)) {
         (Some(pubsub), Some(topic)) => (pubsub, topic),
         (None, _) => return undecodable("pubsubname"),

@@ -1,5 +1,6 @@
-//! Who is connected, and who has to go when the house is full: of those without a request in progress, the one that has
-//! been silent longest. Without that, whoever opens enough connections and says nothing keeps everybody else out.
+//! Who is connected, and who has to go when the house is full: of those that nobody works for, the one that has been
+//! silent longest. Without that, whoever opens enough connections and says nothing, or half of something, keeps everybody
+//! else out.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,10 +16,10 @@ pub(super) const FIRST_HEAD_WAIT: Duration = Duration::from_secs(10);
 /// How long a connection may be without a request. It is closed between once and twice this.
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(120);
 
-/// How long between two looks for somebody silent while everybody has a request in progress.
+/// How long between two looks for somebody silent while everybody's request is worked at.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How many that never made a request have to go at the same time when the house is full.
+/// How many that never had an answer have to go at the same time when the house is full.
 const STRANGERS_AT_ONCE: usize = 32;
 
 /// All connections of a server. The bound is that of `room`.
@@ -63,17 +64,17 @@ impl Crowd {
         }
     }
 
-    /// Asks one without a request in progress to go, the one that has been silent longest; but if there are any that
-    /// never made a request, several of them: under a flood not every admission looks at everybody.
+    /// Asks one that nobody works for to go, the one that has been silent longest; but if there are any that have never
+    /// had an answer, several of them: under a flood not every admission looks at everybody.
     fn make_room(&self) {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.come.load(Ordering::Relaxed);
-        let silent = || there.iter().filter_map(Weak::upgrade).filter(|one| !one.busy());
+        let silent = || there.iter().filter_map(Weak::upgrade).filter(|one| !one.is_worked_for());
         let silence = |one: &Arc<Pulse>| now.wrapping_sub(one.spoke.load(Ordering::Relaxed));
         if silent().any(|one| one.leaves.load(Ordering::Relaxed)) {
             return;
         }
-        let mut strangers: Vec<_> = silent().filter(|one| !one.known()).collect();
+        let mut strangers: Vec<_> = silent().filter(|one| !one.answered()).collect();
         // The later half may only not have come to speak yet.
         let go = strangers.len().div_ceil(2).min(STRANGERS_AT_ONCE);
         if go < strangers.len() {
@@ -95,6 +96,8 @@ impl Crowd {
 pub(super) struct Pulse {
     begun: AtomicU32,
     ended: AtomicU32,
+    /// Requests in progress that wait for the client to send more of their bodies.
+    awaited: Arc<AtomicU32>,
     clock: Arc<AtomicU32>,
     /// When it came, or its last request began, by `clock`.
     spoke: AtomicU32,
@@ -131,9 +134,28 @@ impl Pulse {
         self.begun.load(Ordering::Relaxed) > 0
     }
 
+    /// One of its requests has had its end.
+    fn answered(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) > 0
+    }
+
     /// A request is in progress.
     pub(super) fn busy(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed)
+        self.in_progress() != 0
+    }
+
+    /// A request is in progress, and it is not the client that is waited for.
+    pub(super) fn is_worked_for(&self) -> bool {
+        self.in_progress() > self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// Where bodies count themselves while the client is waited for.
+    pub(super) fn awaited(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.awaited)
+    }
+
+    fn in_progress(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed).wrapping_sub(self.ended.load(Ordering::Relaxed))
     }
 }
 

@@ -19,6 +19,7 @@ use whimbrel_pubsub::{Broker, BrokerError, BrokerJob, Message};
 use whimbrel_resources::{Origin, Subscription, Text, TopicScopes};
 
 use super::crowd::{FIRST_HEAD_WAIT, IDLE_WAIT, LOOK_AGAIN_AFTER};
+use crate::http::body::{PACE_MIN, PIECE_WAIT, WHOLE_WAIT};
 use crate::{AppConnection, Doors, Probe};
 use host::{Client, Host, Reply, Stored, component, fake_broker, host, host_public, host_with};
 
@@ -251,6 +252,37 @@ async fn a_silent_connection_makes_place_for_another() {
     }
 }
 
+/// A publish of eight bytes that are still to come.
+const AWAITED: &str =
+    "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 8\r\n\r\n";
+
+/// Those that have sent half a body go, and those that have had an answer stay.
+#[tokio::test]
+async fn half_a_body_makes_place_for_a_whole_one() {
+    let host = host_with(fake_broker(TopicScopes::default(), |_| Ok(())), |doors| doors.connections_max = 2).await;
+    let half = async || {
+        let mut client = host.connect().await;
+        client.send(AWAITED.as_bytes()).await;
+        assert_eq!(client.reply(false).await.status, 100, "the server asks for the body");
+        client.send(b"half").await;
+        client
+    };
+    let mut halves = [half().await, half().await];
+    let mut whole = Vec::new();
+    for half in &mut halves {
+        let mut comes = host.connect().await;
+        comes.send(publish("/v1.0/publish/bus/t").as_bytes()).await;
+        let reply = timeout(PIECE_WAIT / 2, comes.reply(true)).await.expect("there is place for it");
+        assert_eq!(reply.status, 204);
+        assert!(timeout(PIECE_WAIT / 2, half.is_closed()).await.expect("it has to go"));
+        whole.push(comes);
+    }
+    for client in &mut whole {
+        client.send(publish("/v1.0/publish/bus/t").as_bytes()).await;
+        assert_eq!(client.reply(true).await.status, 204, "who had an answer stays");
+    }
+}
+
 #[tokio::test]
 async fn whoever_waits_for_an_answer_keeps_its_place() {
     // The first to come has gone by then, for the second.
@@ -317,6 +349,39 @@ async fn silent_clients_are_cut_off() {
     check_patience(&host, "POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\n", 0, head.0, head.1).await;
     let idle = (IDLE_WAIT, 2 * IDLE_WAIT + FIRST_HEAD_WAIT);
     check_patience(&host, &publish("/v1.0/publish/bus/t"), 1, idle.0, idle.1).await;
+}
+
+/// A client sends a piece of so many bytes every so often, as long as it is let: until it has sent `bytes`, or is
+/// answered. Returns the answer's status, and how long it took.
+async fn drip(host: &Host, every: Duration, piece: usize, bytes: usize) -> (u16, Duration) {
+    let mut client = host.connect().await;
+    let begin = Instant::now();
+    let head = format!("POST /v1.0/publish/bus/t HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+    client.send(head.as_bytes()).await;
+    let piece = "x".repeat(piece);
+    for _ in 0..bytes / piece.len() {
+        client.send(piece.as_bytes()).await;
+        // What is answered before all is sent is read by `reply`.
+        if timeout(every, client.stream.readable()).await.is_ok() {
+            break;
+        }
+    }
+    (client.reply(true).await.status, begin.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_must_not_take_for_ever() {
+    let host = host().await;
+    let (status, took) = drip(&host, PIECE_WAIT - Duration::from_secs(1), 1, 100_000).await;
+    assert_eq!(status, 500);
+    assert!((WHOLE_WAIT..WHOLE_WAIT + PIECE_WAIT).contains(&took), "a byte now and then: {took:?}");
+    let (status, took) = drip(&host, 2 * PIECE_WAIT, 50_000, 100_000).await;
+    assert_eq!(status, 500);
+    assert!((PIECE_WAIT..WHOLE_WAIT).contains(&took), "half of it and then nothing: {took:?}");
+    let pace = usize::try_from(PACE_MIN).expect("a small number");
+    let (status, took) = drip(&host, Duration::from_secs(1), pace, 300 * pace).await;
+    assert_eq!(status, 204, "slow and steady");
+    assert!(took > 4 * WHOLE_WAIT, "{took:?}");
 }
 
 #[tokio::test]

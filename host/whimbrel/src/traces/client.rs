@@ -1,6 +1,7 @@
 //! The HTTP client of the exporters. Trusts whom the system trusts, as every TLS of this host does.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,8 +41,13 @@ impl HttpClient for Client {
 
 /// A failure with its causes: of a connection that is refused the first says no more than that it failed.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").ok();
+        cause = error.source();
+    }
+    text
 }
 
 /// A client whose requests may take so long.
