@@ -42,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("whimbrel-liar", &["whimbrel-redis", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-adapter", &["whimbrel-in-memory", "whimbrel-sdk"]),
     ("whimbrel-misbehaving-handler", &["whimbrel-sdk"]),
-    // The kit's proxy; the redis adapter and the sdk natively: the baseline of the benchmark.
+    // The kit's proxy; the targets for fuzzers; adapters and the sdk natively: the baseline of the benchmark.
     (
         "whimbrel-tests",
         &[
@@ -51,8 +51,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "whimbrel-conform",
             "whimbrel-jetstream",
             "whimbrel-kafka",
+            "whimbrel-pubsub",
             "whimbrel-rabbitmq",
             "whimbrel-redis",
+            "whimbrel-resources",
             "whimbrel-sdk",
         ],
     ),

@@ -173,7 +173,7 @@ fn for_the_apps_health() -> Result<()> {
         app.plan("/healthz", [Reply::status(302)]);
         until("the app to be ill", async || {
             let metadata = http::get(at, "/v1.0/metadata").await.ok()?.json().ok()?;
-            (metadata["extended"]["appHealth"] == Value::from("unhealthy")).then_some(())
+            (metadata["extended"]["appHealth"] == "unhealthy").then_some(())
         })
         .await?;
         rows.check("6.9 three failures make it ill", app.seen_on("/healthz").len() >= 3, true);

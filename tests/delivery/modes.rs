@@ -120,7 +120,7 @@ fn queues_that_are_full_together_take_no_more_and_lose_nothing() -> Result<()> {
         assert!((100..128).contains(&stored), "{stored}");
         app.start_again().await?;
         app.wait_for(stored, "/in").await?;
-        let numbers = app.take_seen().into_iter().map(|seen| Ok(seen.data()?["n"].as_u64().context("n")?));
+        let numbers = app.take_seen().into_iter().map(|seen| seen.data()?["n"].as_u64().context("n"));
         let numbers = numbers.collect::<Result<std::collections::BTreeSet<_>>>()?;
         assert_eq!(numbers.len(), stored, "all of them");
         http::publish_ok(host.http()?, "bus/a", &megabyte).await
