@@ -19,6 +19,7 @@ mod lifecycle;
 mod metadata;
 mod metrics;
 mod ports;
+mod protocols;
 mod publish;
 mod recorded;
 mod requests;

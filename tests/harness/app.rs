@@ -11,12 +11,17 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use super::ledger::Subscriber;
 use super::until;
@@ -93,6 +98,7 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct App {
     address: SocketAddr,
+    speaks: Speaks,
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
 }
@@ -107,18 +113,34 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
 }
 
+/// What an app speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Speaks {
+    /// HTTP/1.1.
+    Http,
+    /// The same through TLS, with a certificate that nobody has signed.
+    Https,
+    /// HTTP/2 without TLS, and nothing else.
+    H2c,
+}
+
 /// Where it is asked for its subscriptions.
 const QUESTION: &str = "/dapr/subscribe";
 
 impl App {
     /// An app that answers everything with 200 and subscribes to nothing by itself.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_speaking(Speaks::Http).await
+    }
+
+    /// The same in another protocol.
+    pub(crate) async fn start_speaking(speaks: Speaks) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
         "[]".clone_into(&mut lock(&shared.subscribe));
-        let server = Some(tokio::spawn(serve(listener, Arc::clone(&shared))));
-        Ok(Self { address, shared, server })
+        let server = Some(tokio::spawn(serve(listener, speaks, Arc::clone(&shared))));
+        Ok(Self { address, speaks, shared, server })
     }
 
     /// The port it listens on.
@@ -195,7 +217,7 @@ impl App {
     /// Starts it again on the same port.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         let listener = until("the app's port to be free again", async || TcpListener::bind(self.address).await.ok());
-        self.server = Some(tokio::spawn(serve(listener.await?, Arc::clone(&self.shared))));
+        self.server = Some(tokio::spawn(serve(listener.await?, self.speaks, Arc::clone(&self.shared))));
         Ok(())
     }
 }
@@ -208,21 +230,47 @@ impl Drop for App {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, speaks: Speaks, shared: Arc<Shared>) {
+    let acceptor = matches!(speaks, Speaks::Https).then(unsigned);
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else { continue };
         stream.set_nodelay(true).ok();
-        let shared = Arc::clone(&shared);
+        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| answer(request, &shared));
-            let server = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).clone();
+            let service = service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { answer(request, &shared).await }
+            });
+            let server = http1::Builder::new().timer(TokioTimer::new()).clone();
             // A peer that goes away is no news.
-            server.serve_connection(TokioIo::new(stream), service).await.ok();
+            match (speaks, acceptor) {
+                (Speaks::H2c, _) => {
+                    let server = http2::Builder::new(TokioExecutor::new());
+                    server.serve_connection(TokioIo::new(stream), service).await.ok();
+                }
+                (_, None) => {
+                    server.serve_connection(TokioIo::new(stream), service).await.ok();
+                }
+                (_, Some(acceptor)) => {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    server.serve_connection(TokioIo::new(stream), service).await.ok();
+                }
+            }
         });
     }
+}
+
+/// TLS with a certificate that nobody has signed.
+fn unsigned() -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(["app".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("the usual versions").with_no_client_auth();
+    let config = builder.with_single_cert(vec![made.cert.der().clone()], key).expect("a pair");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Why a connection is closed without an answer.
@@ -238,7 +286,9 @@ impl std::fmt::Display for CutOnPurpose {
 impl std::error::Error for CutOnPurpose {}
 
 async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, CutOnPurpose> {
-    let (method, path) = (request.method().to_string(), request.uri().to_string());
+    // Over HTTP/2 an address has its authority, too.
+    let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    let method = request.method().to_string();
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()));
     let headers = headers.collect();

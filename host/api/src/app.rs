@@ -4,6 +4,7 @@
 
 mod answer;
 mod batch;
+mod dial;
 mod discovery;
 mod lane;
 mod probe;
@@ -24,9 +25,11 @@ use whimbrel_resources::Text;
 
 use crate::http::trace_header;
 use crate::path;
+use dial::Dial;
 use lane::{Lane, Reply};
 use request::Fixed;
 
+pub use dial::AppProtocol;
 pub use discovery::DiscoveryError;
 pub use probe::{Probe, ProbeError};
 
@@ -52,6 +55,8 @@ pub struct AppConnection {
     pub address: String,
     /// `--app-port`.
     pub port: u16,
+    /// `--app-protocol`.
+    pub protocol: AppProtocol,
     /// `--app-max-concurrency`: requests at the same time. `None`: as many as 1024.
     pub concurrency_max: Option<usize>,
     /// The app's id, which it is told when it is asked for its subscriptions.
@@ -67,6 +72,7 @@ pub struct AppConnection {
 pub struct App {
     connection: AppConnection,
     fixed: Fixed,
+    dial: Dial,
     /// Open connections that nobody uses, the last used one on top.
     idle: Mutex<Vec<Lane>>,
     /// Whether it is well, as far as is known.
@@ -85,13 +91,14 @@ impl App {
         });
         let host = value(&host).unwrap_or(HeaderValue::from_static("localhost"));
         let well = watch::Sender::new(connection.probe.is_none());
-        Arc::new(Self { connection, fixed: Fixed { host, token }, idle: Mutex::default(), well })
+        let dial = Dial::new(&connection);
+        Arc::new(Self { connection, fixed: Fixed { host, token }, dial, idle: Mutex::default(), well })
     }
 
     /// Waits until the app's port takes connections. `false`: `stop` came first.
     pub async fn wait_reachable(&self, stop: &CancellationToken) -> bool {
         let reached = async {
-            while !matches!(timeout(REACH_WAIT, self.dial()).await, Ok(Ok(_))) {
+            while !matches!(timeout(REACH_WAIT, self.dial.plain()).await, Ok(Ok(_))) {
                 sleep(REACH_INTERVAL).await;
             }
         };
@@ -249,16 +256,16 @@ impl App {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        let stream = timeout(DIAL_WAIT, self.dial()).await.map_err(|_| "the app takes no connection".to_owned())?;
-        let stream = stream.map_err(|error| format!("cannot connect to the app: {error}"))?;
-        let mut lane = Lane::open(stream).await.map_err(|error| error.to_string())?;
+        let dialled = timeout(DIAL_WAIT, self.dial()).await.map_err(|_| "the app takes no connection".to_owned())?;
+        let mut lane = dialled?;
         let reply = lane.exchange(request()?, body_bytes_max).await.map_err(|error| error.to_string())?;
         self.keep(lane);
         Ok(reply)
     }
 
-    async fn dial(&self) -> std::io::Result<tokio::net::TcpStream> {
-        tokio::net::TcpStream::connect((self.connection.address.as_str(), self.connection.port)).await
+    async fn dial(&self) -> Result<Lane, String> {
+        let stream = self.dial.stream().await.map_err(|error| format!("cannot connect to the app: {error}"))?;
+        Lane::open(stream, self.connection.protocol).await.map_err(|error| error.to_string())
     }
 
     fn keep(&self, lane: Lane) {

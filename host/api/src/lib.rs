@@ -15,7 +15,7 @@ mod metrics;
 mod path;
 mod server;
 
-pub use app::{App, AppConnection, DiscoveryError, Probe, ProbeError};
+pub use app::{App, AppConnection, AppProtocol, DiscoveryError, Probe, ProbeError};
 pub use client::{Answered, AskError, Client, Place};
 pub use cors::Origins;
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};

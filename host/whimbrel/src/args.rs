@@ -150,7 +150,7 @@ pub struct RunArguments {
     /// The port the app listens on. Without it nothing is delivered over HTTP.
     #[arg(long)]
     pub app_port: Option<u16>,
-    /// The protocol the app speaks; this version knows http.
+    /// The protocol the app speaks: http, https (its certificate is not looked at) or h2c.
     #[arg(long, default_value = "http")]
     pub app_protocol: String,
     /// The address the app listens on.

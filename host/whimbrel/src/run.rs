@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
+use whimbrel_api::{App, AppConnection, AppProtocol, Doors, Health, Origins};
 use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, MetricsOptions, Topology};
 use whimbrel_resources::{Configuration, Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
@@ -41,8 +41,8 @@ pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
         tracing::error!("--app-id is required, and must not contain dots");
         return Exit::Usage;
     };
-    if !arguments.app_protocol.eq_ignore_ascii_case("http") {
-        tracing::error!("--app-protocol {} is not supported by this version; use http", arguments.app_protocol);
+    if AppProtocol::named(&arguments.app_protocol).is_none() {
+        tracing::error!("--app-protocol {} is not spoken here: http, https or h2c", arguments.app_protocol);
         return Exit::Usage;
     }
     if let Some(flag) = arguments.conflict() {
@@ -335,6 +335,8 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
     AppConnection {
         address: arguments.app_channel_address.clone(),
         port,
+        // Refused at the start if there is none of that name.
+        protocol: AppProtocol::named(&arguments.app_protocol).unwrap_or_default(),
         concurrency_max: usize::try_from(arguments.app_max_concurrency).ok().filter(|max| *max > 0),
         app_id: Arc::clone(&caller.app_id),
         token: env::var("APP_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new),

@@ -3,14 +3,17 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, StatusCode};
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::dial::{AppProtocol, Stream};
 
 /// The head of an answer, bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -49,19 +52,45 @@ impl Broken {
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: Sender,
     /// None once it has ended. It must go then: only with it goes a request that it never took, and whoever waits for that
     /// request's answer is told.
-    connection: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// What moves a request to the stream. Of HTTP/2 the library runs a task for the stream itself, so that pings have an
+/// answer at any time.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large one is the usual one")]
+enum Connection {
+    Http1(http1::Connection<TokioIo<Stream>, Full<Bytes>>),
+    Http2(http2::Connection<TokioIo<Stream>, Full<Bytes>, TokioExecutor>),
 }
 
 impl Lane {
-    /// Speaks HTTP/1.1 on a stream.
-    pub(crate) async fn open(stream: TcpStream) -> Result<Self, Broken> {
-        // Only a socket that is gone refuses, and that shows at the first write.
-        stream.set_nodelay(true).ok();
-        let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| Broken { error, answered: false })?;
+    /// Speaks HTTP on a stream, one request at a time in either version.
+    pub(crate) async fn open(stream: Stream, protocol: AppProtocol) -> Result<Self, Broken> {
+        let broken = |error| Broken { error, answered: false };
+        let io = TokioIo::new(stream);
+        let (sender, connection) = match protocol {
+            AppProtocol::Http | AppProtocol::Https => {
+                let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(io).await;
+                let (sender, connection) = handshake.map_err(broken)?;
+                (Sender::Http1(sender), Connection::Http1(connection))
+            }
+            AppProtocol::H2c => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.max_header_list_size(HEAD_BYTES_MAX as u32);
+                let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
+                (Sender::Http2(sender), Connection::Http2(connection))
+            }
+        };
         Ok(Self { sender, connection: Some(connection) })
     }
 
@@ -86,7 +115,7 @@ impl Lane {
                 if let Poll::Ready(reply) = dialogue.as_mut().poll(context) {
                     return Poll::Ready(reply);
                 }
-                let ended = connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(context).is_ready());
+                let ended = connection.as_mut().is_some_and(|connection| connection.poll(context).is_ready());
                 if ended {
                     *connection = None;
                 }
@@ -102,14 +131,44 @@ impl Lane {
     }
 }
 
-async fn dialogue(
-    sender: &mut http1::SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-    body_bytes_max: usize,
-) -> Result<Reply, Broken> {
+impl Connection {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Self::Http1(connection) => Pin::new(connection).poll(context),
+            Self::Http2(connection) => Pin::new(connection).poll(context),
+        }
+    }
+}
+
+impl Sender {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(absolute(request)).await
+            }
+        }
+    }
+}
+
+/// With the authority where HTTP/2 has it (RFC 9113, section 8.3.1).
+fn absolute(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    let host = request.headers_mut().remove(header::HOST).unwrap_or(HeaderValue::from_static("localhost"));
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = host.as_bytes().try_into().ok();
+    // Whole parts make a whole address; if not, the library refuses the request.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    request
+}
+
+async fn dialogue(sender: &mut Sender, request: Request<Full<Bytes>>, body_bytes_max: usize) -> Result<Reply, Broken> {
     let unanswered = |error: hyper::Error| Broken { answered: error.is_parse(), error };
-    sender.ready().await.map_err(unanswered)?;
-    let (head, mut body) = sender.send_request(request).await.map_err(unanswered)?.into_parts();
+    let (head, mut body) = sender.send(request).await.map_err(unanswered)?.into_parts();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Broken { error, answered: true })?;

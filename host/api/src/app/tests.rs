@@ -23,7 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const EVENT: &str = r#"{"id":"e1","data":1,"traceparent":"","traceid":""}"#;
 
 fn connection(port: u16, concurrency_max: Option<usize>) -> AppConnection {
-    AppConnection { address: "127.0.0.1".into(), port, concurrency_max, app_id: "me".into(), token: None, probe: None }
+    let protocol = AppProtocol::Http;
+    AppConnection {
+        address: "127.0.0.1".into(),
+        port,
+        protocol,
+        concurrency_max,
+        app_id: "me".into(),
+        token: None,
+        probe: None,
+    }
 }
 
 fn info(path: &str) -> DeliveryInfo {

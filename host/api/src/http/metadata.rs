@@ -119,7 +119,7 @@ pub(super) fn get(api: &Api) -> Answer {
         subscriptions: subscriptions.iter().map(|subscription| subscribed(subscription)).collect(),
         app_connection_properties: doors.app.as_ref().map(|app| Connection {
             port: app.port,
-            protocol: "http",
+            protocol: app.protocol.name(),
             channel_address: &app.address,
             max_concurrency: app.concurrency_max,
             health: app.probe.as_ref().map(probed),

@@ -480,6 +480,7 @@ async fn metadata_shows_what_runs() {
         doors.app = Some(AppConnection {
             address: "127.0.0.1".into(),
             port: 3000,
+            protocol: crate::AppProtocol::H2c,
             concurrency_max: None,
             app_id: "me".into(),
             token: None,
