@@ -6,10 +6,12 @@ use crate::harness::host::HostPlan;
 use crate::harness::{Test, http, resource, run};
 
 /// Flags that mean something here, with a value that changes nothing for a host without an app.
-const ACTING: [(&str, &str); 28] = [
+const ACTING: [(&str, &str); 30] = [
     ("app-protocol", "http"),
     ("app-channel-address", "127.0.0.1"),
     ("app-max-concurrency", "-1"),
+    ("app-ssl", "false"),
+    ("enable-api-logging", "false"),
     ("app-health-check-path", "/healthz"),
     ("app-health-probe-interval", "0"),
     ("app-health-probe-timeout", "500"),
@@ -38,19 +40,17 @@ const ACTING: [(&str, &str); 28] = [
 ];
 
 /// Flags that have no effect here, or not in this version.
-const IGNORED: [(&str, &str); 24] = [
+const IGNORED: [(&str, &str); 22] = [
     ("dapr-grpc-port", "0"),
     ("dapr-internal-grpc-port", "0"),
     ("dapr-internal-grpc-listen-address", ""),
     ("profile-port", "7777"),
     ("enable-profiling", "false"),
     ("log-file", ""),
-    ("enable-api-logging", "false"),
     ("mode", "standalone"),
     ("enable-mtls", "false"),
     ("unix-domain-socket", ""),
     ("app-binding-options-timeout", "3s"),
-    ("app-ssl", "false"),
     ("placement-host-address", "localhost:50005"),
     ("scheduler-host-address", "localhost:50006"),
     ("scheduler-job-streams", "3"),

@@ -4,6 +4,7 @@ mod batches;
 mod better;
 mod breakers;
 mod bulk;
+mod calls;
 mod compare;
 mod configuration;
 mod cors;

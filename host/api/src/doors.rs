@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use whimbrel_pubsub::{Caller, Topology};
-use whimbrel_resources::{ApiAccess, Subscription, Text};
+use whimbrel_resources::{ApiAccess, ApiLogging, Subscription, Text};
 
 use crate::app::AppConnection;
 use crate::cors::Origins;
@@ -33,6 +33,8 @@ pub struct Doors {
     pub api_token: Option<Text>,
     /// What of the API may be called.
     pub access: ApiAccess,
+    /// Which calls of it have a line in the log.
+    pub api_logging: ApiLogging,
     /// The largest request body, bytes. `None`: no limit of its own (what all bodies share stays bounded).
     pub body_bytes_max: Option<u64>,
     /// The largest block of request headers, bytes.
@@ -72,6 +74,7 @@ impl Doors {
             caller,
             api_token: None,
             access: ApiAccess::default(),
+            api_logging: ApiLogging::default(),
             body_bytes_max: Some(BODY_BYTES_MAX_DEFAULT),
             head_bytes_max: HEAD_BYTES_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,

@@ -5,6 +5,7 @@ mod baggage;
 pub(crate) mod body;
 mod bulk;
 mod call;
+mod calls;
 mod metadata;
 mod publish;
 mod route;
@@ -27,6 +28,7 @@ use body::BodyError;
 use route::Route;
 
 pub(crate) use body::Arriving;
+pub use calls::CALLS_TARGET;
 pub(crate) use trace::header as trace_header;
 
 /// An answer: all of it is in memory.
@@ -57,6 +59,16 @@ impl Api {
 /// Answers a request.
 pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
     let (head, body) = request.into_parts();
+    let told = calls::Call::begin(api, &head);
+    let answer = welcomed(api, head, body).await;
+    if let Some(call) = told {
+        call.end(&answer);
+    }
+    answer
+}
+
+/// What a request is answered, with what its page must know.
+async fn welcomed(api: &Api, head: http::request::Parts, body: Arriving) -> Answer {
     let Some(origins) = &api.doors.origins else { return counted(api, called(api, head, body).await) };
     if let Some(answer) = origins.preflight(&head) {
         return answer;

@@ -20,6 +20,6 @@ pub use client::{Answered, AskError, Client, Place};
 pub use cors::Origins;
 pub use doors::{Doors, HEAD_BYTES_MAX_DEFAULT};
 pub use health::{BrokerStates, Health};
-pub use http::OPENAPI;
+pub use http::{CALLS_TARGET, OPENAPI};
 pub use metrics::serve_metrics;
 pub use server::{serve, serve_public};

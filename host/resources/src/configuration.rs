@@ -21,6 +21,8 @@ const FILES_MAX: usize = 64;
 pub struct Configuration {
     /// `spec.api`: what of the API may be called.
     pub api: ApiAccess,
+    /// `spec.logging.apiLogging`.
+    pub api_logging: ApiLogging,
     /// `spec.tracing`.
     pub tracing: Tracing,
     /// `spec.metrics.enabled`. None: not said.
@@ -35,6 +37,17 @@ pub struct Configuration {
     pub hot_reload: Option<bool>,
     /// `spec.components.deny`: types (`pubsub.kafka`, `pubsub.kafka/v1`) that are not loaded.
     pub denied_components: Vec<String>,
+}
+
+/// Which calls of the API have a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ApiLogging {
+    /// `enabled`. None: not said, and then there are none.
+    pub enabled: Option<bool>,
+    /// `obfuscateURLs`: what was called is named, without the path.
+    pub obfuscate_urls: bool,
+    /// `omitHealthChecks`.
+    pub omit_health_checks: bool,
 }
 
 /// What of the API may be called.

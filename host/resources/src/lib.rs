@@ -28,7 +28,7 @@ mod traces;
 mod trip;
 mod yaml;
 
-pub use configuration::{ApiAccess, ApiRule, Configuration, Protocol, configuration};
+pub use configuration::{ApiAccess, ApiLogging, ApiRule, Configuration, Protocol, configuration};
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use diff::{
     Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,

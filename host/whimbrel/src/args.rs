@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
-use whimbrel_api::{Probe, ProbeError};
+use whimbrel_api::{AppProtocol, Probe, ProbeError};
 
 /// The shortest interval of `--hot-reload-reconcile-interval`.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
@@ -153,12 +153,18 @@ pub struct RunArguments {
     /// The protocol the app speaks: http, https (its certificate is not looked at) or h2c.
     #[arg(long, default_value = "http")]
     pub app_protocol: String,
+    /// The older way to say that the app speaks TLS: http becomes https.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub app_ssl: bool,
     /// The address the app listens on.
     #[arg(long, default_value = "127.0.0.1")]
     pub app_channel_address: String,
     /// Deliveries to the app at the same time; -1: no limit.
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     pub app_max_concurrency: i64,
+    /// A line in the log for each call of the API, whatever the configuration says.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub enable_api_logging: Option<bool>,
     /// Whether the app is asked for its health. While it is ill its subscriptions rest.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub enable_app_health_check: bool,
@@ -275,11 +281,18 @@ macro_rules! ignored {
 }
 
 ignored!(
-    switches: app_ssl, disable_builtin_k8s_secret_store, enable_api_logging, enable_mtls, enable_profiling;
+    switches: disable_builtin_k8s_secret_store, enable_mtls, enable_profiling;
     values: actors_disseminate_timeout, actors_service, app_binding_options_timeout, control_plane_address, control_plane_namespace, control_plane_trust_domain, dapr_grpc_port, dapr_internal_grpc_listen_address, dapr_internal_grpc_port, log_file, mode, placement_host_address, profile_port, reminders_service, scheduler_host_address, scheduler_job_streams, sentry_address, sentry_request_jwt_audiences, unix_domain_socket;
 );
 
 impl RunArguments {
+    /// What the app speaks; none: no such protocol, or one that is not spoken here.
+    #[must_use]
+    pub fn protocol(&self) -> Option<AppProtocol> {
+        let protocol = AppProtocol::named(&self.app_protocol)?;
+        Some(if self.app_ssl && protocol == AppProtocol::Http { AppProtocol::Https } else { protocol })
+    }
+
     /// The largest body in bytes; none: no limit. The older flag wins where it was given.
     #[must_use]
     pub fn body_bytes_max(&self) -> Option<u64> {

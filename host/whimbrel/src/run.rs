@@ -14,9 +14,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use whimbrel_api::{App, AppConnection, AppProtocol, Doors, Health, Origins};
+use whimbrel_api::{App, AppConnection, Doors, Health, Origins};
 use whimbrel_pubsub::{Caller, Environment, Handler, Metrics, MetricsOptions, Topology};
-use whimbrel_resources::{Configuration, Snapshot, Surroundings, Text};
+use whimbrel_resources::{ApiLogging, Configuration, Snapshot, Surroundings, Text};
 use whimbrel_wasm::{Engines, Loader};
 
 use crate::args::RunArguments;
@@ -41,7 +41,7 @@ pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
         tracing::error!("--app-id is required, and must not contain dots");
         return Exit::Usage;
     };
-    if AppProtocol::named(&arguments.app_protocol).is_none() {
+    if arguments.protocol().is_none() {
         tracing::error!("--app-protocol {} is not spoken here: http, https or h2c", arguments.app_protocol);
         return Exit::Usage;
     }
@@ -336,7 +336,7 @@ fn connection(arguments: &RunArguments, caller: &Caller, port: u16) -> AppConnec
         address: arguments.app_channel_address.clone(),
         port,
         // Refused at the start if there is none of that name.
-        protocol: AppProtocol::named(&arguments.app_protocol).unwrap_or_default(),
+        protocol: arguments.protocol().unwrap_or_default(),
         concurrency_max: usize::try_from(arguments.app_max_concurrency).ok().filter(|max| *max > 0),
         app_id: Arc::clone(&caller.app_id),
         token: env::var("APP_API_TOKEN").ok().filter(|token| !token.is_empty()).map(Text::new),
@@ -365,6 +365,8 @@ fn doors(
     doors.app = arguments.app_port.map(|port| connection(arguments, caller, port));
     doors.app_health = app.and_then(|(app, _)| app.health());
     doors.access = configuration.api;
+    let enabled = arguments.enable_api_logging.or(configuration.api_logging.enabled);
+    doors.api_logging = ApiLogging { enabled, ..configuration.api_logging };
     doors.enabled_features = if configuration.hot_reload.unwrap_or(true) { vec!["HotReload"] } else { Vec::new() };
     Arc::new(doors)
 }

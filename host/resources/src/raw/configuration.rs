@@ -1,6 +1,6 @@
 //! Dapr's `Configuration`: each key into what it means here, and a line for each that means nothing.
 
-use crate::configuration::{ApiRule, Configuration, Protocol};
+use crate::configuration::{ApiLogging, ApiRule, Configuration, Protocol};
 use crate::duration::duration_or_millis;
 use crate::metrics_rule::{MetricsRule, Replacement};
 use crate::place::{Place, quoted};
@@ -15,16 +15,15 @@ const BUCKETS_MAX: usize = 100;
 /// Labels that may have rules, and replacements in one of them.
 const RULES_MAX: usize = 100;
 
-const SPEC_KEYS: [&str; 6] = ["api", "tracing", "metrics", "metric", "features", "components"];
+const SPEC_KEYS: [&str; 7] = ["api", "logging", "tracing", "metrics", "metric", "features", "components"];
 
 /// What Dapr knows and has no meaning for messages, or none in this version.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 11] = [
     "accessControl",
     "actors",
     "appHttpPipeline",
     "entityConfig",
     "httpPipeline",
-    "logging",
     "mtls",
     "nameResolution",
     "scheduler",
@@ -33,6 +32,7 @@ const WITHOUT_EFFECT: [&str; 12] = [
     "workflow",
 ];
 
+const API_LOGGING_KEYS: [&str; 3] = ["enabled", "obfuscateURLs", "omitHealthChecks"];
 const TRACING_KEYS: [&str; 4] = ["samplingRate", "stdout", "zipkin", "otel"];
 const OTEL_KEYS: [&str; 5] = ["endpointAddress", "protocol", "isSecure", "headers", "timeout"];
 const HEADER_KEYS: [&str; 3] = ["name", "value", "secretKeyRef"];
@@ -54,6 +54,12 @@ pub(crate) fn read(root: &Place<'_>, configuration: &mut Configuration, problems
         };
         replace(&mut configuration.api.allowed, rules("allowed", problems));
         replace(&mut configuration.api.denied, rules("denied", problems));
+    }
+    if let Some(logging) = spec.section("logging", problems) {
+        logging.warn_unknown(&["apiLogging"], problems);
+        if let Some(api) = logging.section("apiLogging", problems) {
+            read_api_logging(&api, &mut configuration.api_logging, problems);
+        }
     }
     if let Some(tracing) = spec.section("tracing", problems) {
         read_tracing(&tracing, &mut configuration.tracing, problems);
@@ -111,6 +117,15 @@ fn protocol(text: &str) -> Option<Protocol> {
         "grpc" => Some(Protocol::Grpc),
         _ => None,
     }
+}
+
+fn read_api_logging(place: &Place<'_>, logging: &mut ApiLogging, problems: &mut Vec<Problem>) {
+    place.warn_unknown(&API_LOGGING_KEYS, problems);
+    let mut flag = |key: &str| place.parsed(key, "true or false", boolean, problems);
+    let (enabled, obfuscate, omit) = (flag("enabled"), flag("obfuscateURLs"), flag("omitHealthChecks"));
+    logging.enabled = enabled.or(logging.enabled);
+    replace(&mut logging.obfuscate_urls, obfuscate);
+    replace(&mut logging.omit_health_checks, omit);
 }
 
 fn read_tracing(place: &Place<'_>, tracing: &mut Tracing, problems: &mut Vec<Problem>) {

@@ -23,8 +23,8 @@ fn a_command_line_of_daprd_is_taken() {
     assert_eq!(run.resources_path, [PathBuf::from("a"), PathBuf::from("b")]);
     assert!(run.log_as_json);
     let given = run.ignored.given();
-    let switches = ["--enable-profiling", "--enable-api-logging"].map(str::to_owned);
-    assert!(switches.iter().all(|switch| given.contains(switch)), "{given:?}");
+    assert!(given.contains(&"--enable-profiling".to_owned()), "{given:?}");
+    assert_eq!(run.enable_api_logging, Some(true));
     assert!(given.contains(&"--enable-mtls".to_owned()) && given.contains(&"--mode".to_owned()), "{given:?}");
 }
 
@@ -35,6 +35,20 @@ fn a_switch_swallows_nothing() {
         let run = run(&format!("--enable-mtls {next} --enable-profiling")).unwrap();
         assert_eq!((run.app_port, run.ignored.given().len()), (Some(8080), 2));
     }
+}
+
+#[test]
+fn what_the_app_speaks() {
+    use AppProtocol::{H2c, Http, Https};
+    let protocol = |flags: &str| run(flags).unwrap().protocol();
+    let cases = [("", Some(Http)), ("HTTPS", Some(Https)), ("h2c", Some(H2c)), ("grpc", None), ("x", None)];
+    for (name, expected) in cases.into_iter().skip(1) {
+        assert_eq!(protocol(&format!("--app-protocol {name}")), expected, "{name}");
+    }
+    assert_eq!(protocol(""), cases[0].1);
+    assert_eq!(protocol("--app-ssl"), Some(Https));
+    assert_eq!(protocol("--app-ssl=false"), Some(Http));
+    assert_eq!(protocol("--app-ssl --app-protocol h2c"), Some(H2c));
 }
 
 /// What moved from the ignored flags to those that act.

@@ -1,8 +1,8 @@
 //! A bound on how many lines one place in the code may write: when a broker is down under load, or somebody floods a topic
 //! with rubbish, each message has something to be said about it, and the log would be the next thing to break.
 //!
-//! Counts what it leaves out, and says so before the next line of the same place. Lines below INFO are not bounded: who
-//! asks for them wants them all.
+//! Counts what it leaves out, and says so before the next line of the same place. Lines below INFO, and those of calls of
+//! the API, are not bounded: who asks for them wants them all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -77,7 +77,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let metadata = event.metadata();
-        if *metadata.level() > Level::INFO {
+        if *metadata.level() > Level::INFO || metadata.target() == whimbrel_api::CALLS_TARGET {
             return self.format.format_event(context, writer, event);
         }
         match self.admit(metadata.callsite(), Instant::now()) {
