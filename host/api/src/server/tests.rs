@@ -508,7 +508,7 @@ async fn metadata_shows_what_runs() {
             "type": "DECLARATIVE",
         }],
         "appConnectionProperties": {
-            "port": 3000, "protocol": "http", "channelAddress": "127.0.0.1",
+            "port": 3000, "protocol": "h2c", "channelAddress": "127.0.0.1",
             "health": {
                 "healthCheckPath": "/well", "healthProbeInterval": "1m30s", "healthProbeTimeout": "500ms",
                 "healthThreshold": 3,
