@@ -25,9 +25,9 @@ fn lines(host: &Host, component: &str, what: &str) -> Result<usize> {
 
 const TRIED_AGAIN: &str = "publishing failed and is tried again";
 
-/// A publish that fails, and how often it is tried again: first those that are refused (429, 8), then those that take too
-/// long, which have no code.
-const PUBLISHES: [(&str, &str, &str, usize); 8] = [
+/// A publish that fails, and how often it is tried again: first those that are refused (429, 8), then one that takes too
+/// long. (Whether that has a code depends on who sees it first, the adapter or the host: `publish`'s own tests have both.)
+const PUBLISHES: [(&str, &str, &str, usize); 7] = [
     ("10.2 nothing", "full0", "{}", 0),
     ("10.3 any code", "full1", "{duration: 1ms, maxRetries: 3}", 3),
     ("10.3 the code of HTTP", "full2", "{duration: 1ms, maxRetries: 3, matching: {httpStatusCodes: \"429\"}}", 3),
@@ -40,7 +40,6 @@ const PUBLISHES: [(&str, &str, &str, usize); 8] = [
     ),
     ("10.3 none", "full5", "{maxRetries: 0}", 0),
     ("10.3 a timeout", "slow0", "{duration: 1ms, maxRetries: 2}", 2),
-    ("10.3 a timeout has no code", "slow1", "{duration: 1ms, maxRetries: 2, matching: {httpStatusCodes: \"429\"}}", 2),
 ];
 
 #[test]
