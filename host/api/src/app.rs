@@ -98,7 +98,7 @@ impl App {
     /// Waits until the app's port takes connections. `false`: `stop` came first.
     pub async fn wait_reachable(&self, stop: &CancellationToken) -> bool {
         let reached = async {
-            while !matches!(timeout(REACH_WAIT, self.dial.plain()).await, Ok(Ok(_))) {
+            while !matches!(timeout(REACH_WAIT, dial::plain(&self.connection)).await, Ok(Ok(_))) {
                 sleep(REACH_INTERVAL).await;
             }
         };
@@ -264,7 +264,8 @@ impl App {
     }
 
     async fn dial(&self) -> Result<Lane, String> {
-        let stream = self.dial.stream().await.map_err(|error| format!("cannot connect to the app: {error}"))?;
+        let stream =
+            self.dial.stream(&self.connection).await.map_err(|error| format!("cannot connect to the app: {error}"))?;
         Lane::open(stream, self.connection.protocol).await.map_err(|error| error.to_string())
     }
 

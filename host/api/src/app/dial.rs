@@ -51,8 +51,6 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Makes connections to one app.
 pub(super) struct Dial {
-    address: String,
-    port: u16,
     /// None: without TLS. An error: there is none to be had.
     tls: Option<Result<TlsConnector, rustls::Error>>,
     name: ServerName<'static>,
@@ -64,15 +62,15 @@ impl Dial {
         // What is no name of a host is not told to the server; nobody compares it with the certificate.
         let nameless = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST).into());
         let name = ServerName::try_from(connection.address.clone()).unwrap_or(nameless);
-        Self { address: connection.address.clone(), port: connection.port, tls, name }
+        Self { tls, name }
     }
 
     /// A connection, ready to be spoken on.
     ///
     /// # Errors
     /// Nobody listens there, or what does speaks no TLS though it is to.
-    pub(super) async fn stream(&self) -> io::Result<Stream> {
-        let stream = self.plain().await?;
+    pub(super) async fn stream(&self, to: &AppConnection) -> io::Result<Stream> {
+        let stream = plain(to).await?;
         // Only a socket that is gone refuses, and that shows at the first write.
         stream.set_nodelay(true).ok();
         match &self.tls {
@@ -84,16 +82,16 @@ impl Dial {
             }
         }
     }
+}
 
-    /// A connection on which nothing was said.
-    pub(super) async fn plain(&self) -> io::Result<TcpStream> {
-        TcpStream::connect((self.address.as_str(), self.port)).await
-    }
+/// A connection on which nothing was said.
+pub(super) async fn plain(to: &AppConnection) -> io::Result<TcpStream> {
+    TcpStream::connect((to.address.as_str(), to.port)).await
 }
 
 impl std::fmt::Debug for Dial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Dial({}:{}, tls: {})", self.address, self.port, self.tls.is_some())
+        write!(f, "Dial(tls: {})", self.tls.is_some())
     }
 }
 

@@ -175,3 +175,48 @@ impl Drop for Beat {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaving(pulses: &[Arc<Pulse>]) -> Vec<usize> {
+        let leaves = |place: &usize| pulses[*place].leaves.load(Ordering::Relaxed);
+        (0..pulses.len()).filter(leaves).collect()
+    }
+
+    async fn full(connections: usize) -> (Crowd, Vec<Arc<Pulse>>, Vec<Option<OwnedSemaphorePermit>>) {
+        let crowd = Crowd::new(connections);
+        let (mut pulses, mut permits) = (Vec::new(), Vec::new());
+        for _ in 0..connections {
+            let (pulse, permit) = crowd.admit().await;
+            pulses.push(pulse);
+            permits.push(permit);
+        }
+        (crowd, pulses, permits)
+    }
+
+    #[tokio::test]
+    async fn the_older_strangers_go_several_at_a_time_and_no_more_until_they_are_gone() {
+        for (connections, gone) in [(1, 1), (2, 1), (9, 5), (100, STRANGERS_AT_ONCE)] {
+            let (crowd, pulses, _permits) = full(connections).await;
+            crowd.make_room();
+            assert_eq!(leaving(&pulses), (0..gone).collect::<Vec<_>>(), "of {connections}");
+            crowd.make_room();
+            assert_eq!(leaving(&pulses).len(), gone, "of {connections}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_those_that_had_answers_one_goes_and_of_the_busy_none() {
+        let (crowd, pulses, _permits) = full(3).await;
+        pulses.iter().rev().for_each(|pulse| drop(Beat::new(pulse)));
+        let beat = Beat::new(&pulses[0]);
+        let later = crowd.admit();
+        tokio::pin!(later);
+        assert!(futures::poll!(later.as_mut()).is_pending());
+        assert_eq!(leaving(&pulses).len(), 1);
+        assert!(!leaving(&pulses).contains(&0), "it waits for an answer");
+        drop(beat);
+    }
+}

@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn each_call_of_the_api_has_its_line() {
+        let lines = lines(Level::INFO, || {
+            for n in 0..1000 {
+                tracing::info!(target: whimbrel_api::CALLS_TARGET, n, "again");
+            }
+        });
+        assert_eq!(lines.len(), 1000);
+    }
+
+    #[test]
     fn whoever_asks_for_details_gets_them_all() {
         let lines = lines(Level::DEBUG, || {
             for n in 0..1000 {

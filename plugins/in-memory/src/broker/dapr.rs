@@ -16,7 +16,7 @@ use futures::pin_mut;
 use whimbrel_sdk::{Delivery, DeliverySink, Failure, Message, SettleFailure, Settlement, Verdict, log, task, timer};
 
 use super::bell::Bell;
-use super::room::{Kept, Room, THROTTLED_WAIT_NANOS};
+use super::room::{Kept, Room, THROTTLED_WAIT_NANOS, size};
 use super::topics::{Topics, covers};
 
 /// Subscriptions of one connection.
@@ -145,7 +145,8 @@ impl State {
             let text = format!("{PUBLISHES_WAITING_MAX} publishes wait for their subscribers");
             return Err(Failure::Throttled((text, THROTTLED_WAIT_NANOS)));
         }
-        let message = self.room.keep(message, 1)?;
+        let bytes = size(&message);
+        let message = self.room.keep(message, bytes, 1)?;
         self.waiting.set(self.waiting.get() + 1);
         let (handed_over, turn) = oneshot::channel();
         let waiting = Waiting { number: self.next_number(), message, handed_over };

@@ -107,7 +107,7 @@ impl Queues {
         if !self.room.has(bytes + groups.len() * ENTRY_OVERHEAD_BYTES) {
             self.drop_expired();
         }
-        let message = Rc::new(self.room.keep(message, groups.len())?);
+        let message = Rc::new(self.room.keep(message, bytes, groups.len())?);
         self.last_message.set(self.last_message.get() + 1);
         for group in groups {
             group.queue.borrow_mut().push(self.last_message.get(), Rc::clone(&message), expires);

@@ -30,6 +30,7 @@ pub(super) struct Room(Rc<Cell<usize>>);
 #[derive(Debug)]
 pub(super) struct Kept {
     message: Message,
+    size: usize,
     _claim: Claim,
 }
 
@@ -53,19 +54,24 @@ impl Room {
         self.0.get().saturating_add(bytes) <= ROOM_BYTES
     }
 
-    /// Keeps a message, in so many places. `Throttled` when there is no room, and nothing is kept.
-    pub(super) fn keep(&self, message: Message, places: usize) -> Result<Kept, Failure> {
-        let bytes = size(&message) + places * ENTRY_OVERHEAD_BYTES;
+    /// Keeps a message of this [`size`], in so many places. `Throttled` when there is no room, and nothing is kept.
+    pub(super) fn keep(&self, message: Message, size: usize, places: usize) -> Result<Kept, Failure> {
+        let bytes = size + places * ENTRY_OVERHEAD_BYTES;
         if !self.has(bytes) {
             let text = format!("all messages that wait are more than {ROOM_BYTES} bytes together");
             return Err(Failure::Throttled((text, THROTTLED_WAIT_NANOS)));
         }
         self.0.set(self.0.get() + bytes);
-        Ok(Kept { message, _claim: Claim { room: self.clone(), bytes } })
+        Ok(Kept { message, size, _claim: Claim { room: self.clone(), bytes } })
     }
 }
 
 impl Kept {
+    /// What the message counts for.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// The message, which is kept no longer.
     pub(super) fn into_message(self) -> Message {
         self.message

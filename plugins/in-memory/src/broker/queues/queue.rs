@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::broker::room::{Kept, size};
+use crate::broker::room::Kept;
 
 /// A wait beyond this is as good as for ever, and the clock can still say when it ends.
 const WAIT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -110,7 +110,7 @@ impl Queue {
 
     /// Adds a message at the end of the line. The caller has asked for room.
     pub(super) fn push(&mut self, id: u64, message: Rc<Kept>, expires: Option<Instant>) {
-        let bytes = size(&message);
+        let bytes = message.size();
         self.bytes += bytes;
         let place = self.new_place();
         self.put(place, Entry { id, message, bytes, expires, count: 0 });

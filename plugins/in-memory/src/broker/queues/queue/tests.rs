@@ -1,5 +1,5 @@
 use super::*;
-use crate::broker::room::Room;
+use crate::broker::room::{Room, size};
 use whimbrel_sdk::Message;
 
 const UNLIMITED: Limits = Limits { messages: usize::MAX, bytes: usize::MAX };
@@ -7,7 +7,8 @@ const UNLIMITED: Limits = Limits { messages: usize::MAX, bytes: usize::MAX };
 fn message(text: &str) -> Rc<Kept> {
     let data = text.as_bytes().to_vec();
     let message = Message { topic: "t".into(), key: None, data, metadata: Vec::new() };
-    Rc::new(Room::default().keep(message, 1).expect("there is room"))
+    let bytes = size(&message);
+    Rc::new(Room::default().keep(message, bytes, 1).expect("there is room"))
 }
 
 fn millis(millis: u64) -> Duration {
