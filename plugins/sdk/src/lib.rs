@@ -4,7 +4,7 @@
 //! and says [`export_handler!`]. Everything an adapter may wait on is here: [`net`], [`timer`], [`task`].
 //!
 //! Each of them has a native twin: outside Wasm the same code runs on a `tokio` `LocalSet`, so that protocol code is
-//! tested and measured natively too. Our own adapters use this crate and nothing else: there is no private door.
+//! tested and measured natively too (the feature `testing` is the host's side of that). Our own adapters use this crate and nothing else: there is no private door.
 
 pub mod adapter;
 pub mod backoff;
@@ -18,6 +18,8 @@ pub mod net;
 pub mod properties;
 pub mod signal;
 pub mod task;
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+pub mod testing;
 pub mod timer;
 
 pub use adapter::{Adapter, Subscription};

@@ -100,7 +100,7 @@ impl Ledger {
     async fn publish(&self, bus: &Bus) {
         loop {
             let next = message(STREAM, &event(self.confirmed.get()));
-            match bus.jetstream.publish(vec![next], PUBLISH_WAIT).await.remove(0) {
+            match bus.adapter.publish(vec![next], PUBLISH_WAIT).await.remove(0) {
                 Ok(()) => {
                     self.confirmed.set(self.confirmed.get() + 1);
                     if self.is_over.get() {
@@ -148,10 +148,10 @@ fn leaders_that_die_under_load_cost_no_message() {
     run_within(Duration::from_secs(400), async {
         let cluster = Cluster::start().await;
         let settings = [("streamReplicas", "3"), ("ackWait", "2s")];
-        let bus = Bus::open(&cluster.urls(), &settings).await;
+        let bus = open(&cluster.urls(), &settings).await;
         let ledger = Ledger::default();
         // The first one makes the stream, as soon as the servers have found each other.
-        let first = async || bus.jetstream.publish(vec![message(STREAM, &event(0))], PUBLISH_WAIT).await.remove(0);
+        let first = async || bus.adapter.publish(vec![message(STREAM, &event(0))], PUBLISH_WAIT).await.remove(0);
         until("the stream is there", async || first().await.is_ok()).await;
         let inbox = bus.subscribe(STREAM, "app", 30).await;
         let publishing = async { tokio::join!(ledger.publish(&bus), leaders_die(&cluster, &ledger)) };

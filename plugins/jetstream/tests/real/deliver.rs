@@ -3,13 +3,13 @@
 use super::harness::*;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{SettleFailure, StartPosition, Status, Subscription, Verdict};
+use whimbrel_sdk::{SettleFailure, StartPosition, Status, Verdict};
 
 #[test]
 fn instances_of_one_group_share() {
     run(async {
         let server = Server::start().await;
-        let (one, two) = (Bus::open(&server.url(), &[]).await, Bus::open(&server.url(), &[]).await);
+        let (one, two) = (open(&server.url(), &[]).await, open(&server.url(), &[]).await);
         let (a, b) = (one.subscribe("orders", "app", 20).await, two.subscribe("orders", "app", 20).await);
         let mut seen = Vec::new();
         let mut shares = [0, 0];
@@ -36,11 +36,11 @@ fn instances_of_one_group_share() {
 fn each_group_gets_all_and_from_where_it_wants() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         bus.publish_numbers("orders", 0..10).await;
         let all = [bus.subscribe("orders", "one", 100).await, bus.subscribe("orders", "two", 100).await];
-        let early = bus.subscribe_from("orders", "early", StartPosition::Earliest).await;
-        let late = bus.subscribe_from("orders", "late", StartPosition::Latest).await;
+        let early = subscribe_from(&bus, "orders", "early", StartPosition::Earliest).await;
+        let late = subscribe_from(&bus, "orders", "late", StartPosition::Latest).await;
         bus.publish_numbers("orders", 10..20).await;
         for inbox in all.into_iter().chain([early]) {
             let all = inbox.take(20).await;
@@ -56,7 +56,7 @@ fn each_group_gets_all_and_from_where_it_wants() {
 fn groups_are_not_mixed_up() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let names = ["a.b", "a b", "a_b", "日本", "日曜", &"x".repeat(300)];
         let mut inboxes = Vec::new();
         for name in names {
@@ -75,7 +75,7 @@ fn groups_are_not_mixed_up() {
 fn two_subscriptions_of_one_group_to_one_topic_share() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let (a, b) = (bus.subscribe("orders", "app", 5).await, bus.subscribe("orders", "app", 5).await);
         bus.publish_numbers("orders", 0..10).await;
         let (a, b) = (a.take(5).await, b.take(5).await);
@@ -90,7 +90,7 @@ fn many_topics_need_one_connection() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         let mut inboxes = Vec::new();
         for topic in 0..50 {
             inboxes.push(bus.subscribe(&format!("t.{topic}"), "app", 10).await);
@@ -103,7 +103,7 @@ fn many_topics_need_one_connection() {
                 inbox.ack(&delivery).await;
             }
         }
-        assert_eq!(proxy.made.get(), 1);
+        assert_eq!(proxy.accepted(), 1);
     });
 }
 
@@ -111,7 +111,7 @@ fn many_topics_need_one_connection() {
 fn wildcards_deliver_the_actual_topic() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let one = bus.subscribe("orders.*.new", "one", 10).await;
         let rest = bus.subscribe("orders.>", "rest", 10).await;
         for topic in ["orders.eu.new", "orders.us.new", "orders.eu.old", "orders.eu.new.x"] {
@@ -132,7 +132,7 @@ fn credit_is_never_exceeded() {
     run(async {
         let server = Server::start().await;
         let check = async |settings: &[(&str, &str)], topic: &str, max_unsettled: u32, limit: usize| {
-            let bus = Bus::open(&server.url(), settings).await;
+            let bus = open(&server.url(), settings).await;
             let inbox = bus.subscribe(topic, "app", max_unsettled).await;
             bus.publish_numbers(topic, 0..60).await;
             let mut held = inbox.take(limit).await;
@@ -169,7 +169,7 @@ fn credit_is_never_exceeded() {
 fn what_waits_counts() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 2).await;
         bus.publish_numbers("orders", 0..4).await;
         for delivery in inbox.take(2).await {
@@ -186,7 +186,7 @@ fn what_waits_counts() {
 fn retry_comes_after_the_wait_and_lets_others_pass() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish("orders", b"1").await.unwrap();
         let first = inbox.next().await;
@@ -207,7 +207,7 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
         assert_eq!(last.count, Some(3));
         inbox.ack(&last).await;
         assert_eq!(inbox.settle(last.token, Verdict::Ack).await, Err(SettleFailure::Stale));
-        assert_eq!(bus.jetstream.stale_settlements(), 2);
+        assert_eq!(bus.adapter.stale_settlements(), 2);
         assert_eq!(server.unacked("orders", "app").await, 0);
         assert!(inbox.is_quiet().await);
     });
@@ -217,16 +217,16 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
 fn a_paused_subscription_gets_nothing_and_settles() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish("orders", b"1").await.unwrap();
         let held = inbox.next().await;
-        inbox.subscription.pause().await;
+        inbox.pause().await;
         bus.publish("orders", b"2").await.unwrap();
         inbox.ack(&held).await;
         assert!(inbox.is_quiet().await);
         assert_eq!(server.unacked("orders", "app").await, 0, "nothing was fetched");
-        inbox.subscription.resume().await;
+        inbox.resume().await;
         assert_eq!(number(&inbox.next().await), 2);
     });
 }
@@ -235,7 +235,7 @@ fn a_paused_subscription_gets_nothing_and_settles() {
 fn stopping_leaves_what_is_unsettled() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[("ackWait", "1s")]).await;
+        let bus = open(&server.url(), &[("ackWait", "1s")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..10).await;
         assert_eq!(inbox.take(10).await.len(), 10);
@@ -257,7 +257,7 @@ fn stopping_leaves_what_is_unsettled() {
 fn what_the_host_does_not_take_goes_to_others() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[("ackWait", "1s")]).await;
+        let bus = open(&server.url(), &[("ackWait", "1s")]).await;
         drop(bus.subscribe("orders", "app", 10).await);
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..20).await;
@@ -275,7 +275,7 @@ fn closing_ends_everything() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..100).await;
         assert_eq!(inbox.take(100).await.len(), 100);
@@ -291,7 +291,7 @@ fn leases_are_kept() {
     run(async {
         let server = Server::start().await;
         let settings = [("ackWait", "600ms")];
-        let (busy, other) = (Bus::open(&server.url(), &settings).await, Bus::open(&server.url(), &settings).await);
+        let (busy, other) = (open(&server.url(), &settings).await, open(&server.url(), &settings).await);
         let inbox = busy.subscribe("orders", "app", 10).await;
         busy.publish_numbers("orders", 0..3).await;
         let held = inbox.take(3).await;
@@ -306,7 +306,7 @@ fn leases_are_kept() {
 fn large_messages_do_not_fill_the_memory_at_once() {
     run(async {
         let server = Server::with("max_payload: 4MB", "").await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let data = vec![7; 3 << 20];
         for _ in 0..40 {
             bus.publish("orders", &data).await.unwrap();
@@ -329,7 +329,7 @@ fn large_messages_do_not_fill_the_memory_at_once() {
 fn an_idle_subscription_asks_little() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
@@ -347,7 +347,7 @@ fn an_idle_subscription_asks_little() {
 fn how_far_a_group_is_behind() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         bus.publish_numbers("orders", 0..50).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         assert_eq!(inbox.take(10).await.len(), 10);

@@ -17,13 +17,13 @@ fn what_a_dead_instance_held_goes_to_others() {
     let server = runtime.block_on(Server::start());
     // It dies without a word: it holds these messages, and its connection closes.
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&server.url(), &SHORT).await;
+        let bus = open(&server.url(), &SHORT).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..30).await;
         assert_eq!(inbox.take(30).await.len(), 30);
     });
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&server.url(), &SHORT).await;
+        let bus = open(&server.url(), &SHORT).await;
         let inbox = bus.subscribe("orders", "app", 7).await;
         let since = Instant::now();
         let mut seen = HashSet::new();
@@ -43,7 +43,7 @@ fn old_tokens_mean_nothing_after_a_reconnect() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &SHORT).await;
+        let bus = open(&through(&proxy), &SHORT).await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         bus.publish_numbers("orders", 0..50).await;
         let old = inbox.take(50).await;
@@ -51,7 +51,7 @@ fn old_tokens_mean_nothing_after_a_reconnect() {
         bus.is_away().await;
         bus.is_back().await;
         assert_eq!(inbox.ack_all(&old).await, vec![Err(SettleFailure::Stale); 50]);
-        assert_eq!(bus.jetstream.stale_settlements(), 50);
+        assert_eq!(bus.adapter.stale_settlements(), 50);
         let new = inbox.take(50).await;
         assert!(new.iter().all(|delivery| delivery.count == Some(2)), "{:?}", new[0].count);
         assert_eq!(server.unacked("orders", "app").await, 50);
@@ -67,7 +67,7 @@ fn retries_outlast_a_reconnect() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         bus.publish("orders", b"1").await.unwrap();
         let (since, wait) = (Instant::now(), Duration::from_millis(1500));
@@ -85,7 +85,7 @@ fn a_swallowed_confirm_is_unknown() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         bus.publish("orders", b"1").await.unwrap();
         let event = br#"{"specversion":"1.0","id":"7","source":"a","type":"t"}"#;
         proxy.mute(true);
@@ -108,11 +108,11 @@ fn a_confirm_that_does_not_come_in_time_is_unknown() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         bus.publish("orders", b"1").await.unwrap();
         proxy.mute(true);
         let since = Instant::now();
-        let results = bus.jetstream.publish(vec![message("orders", b"2")], Duration::from_millis(400)).await;
+        let results = bus.adapter.publish(vec![message("orders", b"2")], Duration::from_millis(400)).await;
         assert!(matches!(results[..], [Err(Failure::Unknown(_))]), "{results:?}");
         assert!(since.elapsed() < Duration::from_secs(2));
     });
@@ -124,7 +124,7 @@ fn a_silent_connection_is_made_anew() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[("pingInterval", "200ms"), ("ackWait", "1s")]).await;
+        let bus = open(&through(&proxy), &[("pingInterval", "200ms"), ("ackWait", "1s")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
@@ -142,7 +142,7 @@ fn a_lost_acknowledgement_is_told() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[("requestTimeout", "500ms"), ("ackWait", "1s")]).await;
+        let bus = open(&through(&proxy), &[("requestTimeout", "500ms"), ("ackWait", "1s")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         let held = inbox.next().await;
@@ -161,7 +161,7 @@ fn several_servers_are_tried_in_turn() {
     run(async {
         let (one, two) = (Server::start().await, Server::start().await);
         one.kill();
-        let bus = Bus::open(&format!("{},{}", one.url(), two.url()), &[]).await;
+        let bus = open(&format!("{},{}", one.url(), two.url()), &[]).await;
         bus.publish("orders", b"2").await.unwrap();
         one.restart().await;
         two.kill();
@@ -178,7 +178,7 @@ fn a_lame_duck_is_left() {
         let (one, two) =
             (Server::with("lame_duck_duration: 30s\nlame_duck_grace_period: 10s", "").await, Server::start().await);
         let urls = format!("{},{}", one.url(), two.url());
-        let bus = Bus::open(&urls, &[("pingInterval", "200ms")]).await;
+        let bus = open(&urls, &[("pingInterval", "200ms")]).await;
         bus.publish("orders", b"1").await.unwrap();
         one.signal(rustix::process::Signal::USR2);
         bus.is_away().await;
@@ -205,7 +205,7 @@ async fn publisher(bus: Rc<Bus>, account: Rc<Account>) {
         let first = account.next.get();
         account.next.set(first + 20);
         let list = (first..first + 20).map(|number| message("orders", number.to_string().as_bytes())).collect();
-        let results = bus.jetstream.publish(list, Duration::from_secs(1)).await;
+        let results = bus.adapter.publish(list, Duration::from_secs(1)).await;
         for (number, result) in (first..).zip(results) {
             let fate = match result {
                 Ok(()) => &account.confirmed,
@@ -233,7 +233,7 @@ async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
 
 /// Publishes and consumes while something breaks again and again, and then compares.
 async fn nothing_is_lost(server: &Server, url: &str, faults: u32, fault: impl AsyncFn(u32)) {
-    let bus = Rc::new(Bus::open(url, &[("ackWait", "2s"), ("pingInterval", "500ms")]).await);
+    let bus = Rc::new(open(url, &[("ackWait", "2s"), ("pingInterval", "500ms")]).await);
     let inbox = Rc::new(bus.subscribe("orders", "app", 64).await);
     let account = Rc::new(Account::default());
     let publishers: Vec<_> =
@@ -286,7 +286,7 @@ fn nothing_is_lost_when_connections_are_cut() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        nothing_is_lost(&server, &proxy.url(), 10, async |round| {
+        nothing_is_lost(&server, &through(&proxy), 10, async |round| {
             // Every other time the answers are swallowed for a moment first.
             proxy.mute(round % 2 == 0);
             tokio::time::sleep(Duration::from_millis(u64::from(round))).await;

@@ -55,12 +55,12 @@ fn an_address_that_is_something_else() {
         for says in others {
             let (url, connections) = peer(says).await;
             let since = Instant::now();
-            let bus = Bus::open(&url, &[]).await;
+            let bus = open(&url, &[]).await;
             let why = bus.hears("why not", |status| matches!(status, Status::Connecting(why) if !why.is_empty())).await;
             assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
             let text = format!("{why:?}");
             assert!(text.contains("natsURL") || text.contains("NATS refuses"), "{text}");
-            let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_millis(500)).await;
+            let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_millis(500)).await;
             assert!(matches!(&result[..], [Err(Failure::Transient(_))]), "{result:?}");
             assert!((1..=40).contains(&connections.get()), "{} connections", connections.get());
         }
@@ -80,8 +80,8 @@ fn garbage_instead_of_a_confirm() {
         ];
         for bytes in garbage {
             let (url, connections) = peer([GREETING, WELCOME, bytes]).await;
-            let bus = Bus::open(&url, &[("pingInterval", "30s")]).await;
-            let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_secs(1)).await;
+            let bus = open(&url, &[("pingInterval", "30s")]).await;
+            let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_secs(1)).await;
             assert!(matches!(result[..], [Err(Failure::Unknown(_) | Failure::Transient(_))]), "{result:?}");
             until("it connects again", async || connections.get() >= 2).await;
         }
@@ -96,8 +96,8 @@ fn what_nobody_asked_for_is_passed_over() {
             [b"MSG x 1 3\r\nxxx\r\n", b"MSG _INBOX.a.r.7.8 77 0\r\n\r\n", b"+OK\r\nPONG\r\nPONG\r\n"];
         for bytes in foreign {
             let (url, connections) = peer([GREETING, WELCOME, bytes]).await;
-            let bus = Bus::open(&url, &[("pingInterval", "30s")]).await;
-            let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_millis(200)).await;
+            let bus = open(&url, &[("pingInterval", "30s")]).await;
+            let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_millis(200)).await;
             assert!(matches!(result[..], [Err(Failure::Unknown(_))]), "{result:?}");
             assert_eq!(connections.get(), 1);
         }
@@ -109,10 +109,10 @@ fn what_nobody_asked_for_is_passed_over() {
 fn a_peer_that_hangs_up() {
     run(async {
         let (url, connections) = peer([GREETING, WELCOME, b""]).await;
-        let bus = Bus::open(&url, &[]).await;
+        let bus = open(&url, &[]).await;
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(2) {
-            let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_millis(50)).await;
+            let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_millis(50)).await;
             assert!(matches!(result[..], [Err(Failure::Unknown(_) | Failure::Transient(_))]), "{result:?}");
         }
         assert!(connections.get() <= 30, "{} connections in two seconds", connections.get());

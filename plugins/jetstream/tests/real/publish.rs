@@ -8,7 +8,7 @@ use whimbrel_sdk::{Adapter, Failure, Message};
 fn bytes_arrive_as_they_were_sent() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         let all: Vec<u8> = (0..=255).collect();
         let large = vec![0xC3; (1 << 20) - 1024];
@@ -28,7 +28,7 @@ fn bytes_arrive_as_they_were_sent() {
 fn metadata_comes_back() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         let long = "x".repeat(4096);
         let metadata = pairs(&[
@@ -43,7 +43,7 @@ fn metadata_comes_back() {
             ("long", &long),
         ]);
         let sent = Message { metadata: metadata.clone(), ..message("orders", b"x") };
-        bus.publish_message(sent).await.unwrap();
+        bus.send(sent).await.unwrap();
         assert_eq!(inbox.next().await.message.metadata, metadata);
         // A client that knows nothing of the escape reads the plain ones as they are.
         let stored = server.stored("orders").await;
@@ -57,10 +57,10 @@ fn metadata_comes_back() {
 fn a_list_has_a_result_for_each() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let topics = ["good", "", "bad topic", "a..b", "a.*", "$SYS.x", "ü", "other"];
         let list = topics.map(|topic| message(topic, b"x")).into();
-        let results = bus.jetstream.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         let fine: Vec<bool> = results.iter().map(Result::is_ok).collect();
         assert_eq!(fine, [true, false, false, false, false, false, true, true], "{results:?}");
         assert!(
@@ -69,7 +69,7 @@ fn a_list_has_a_result_for_each() {
                 .flat_map(|result| result.as_ref().err())
                 .all(|failure| matches!(failure, Failure::Invalid(_)))
         );
-        assert_eq!(bus.jetstream.publish(Vec::new(), SOON).await, []);
+        assert_eq!(bus.adapter.publish(Vec::new(), SOON).await, []);
     });
 }
 
@@ -78,11 +78,11 @@ fn what_is_too_large_is_refused_and_the_connection_lives() {
     run(async {
         let server = Server::with("max_payload: 4096", "").await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
-        let limit = usize::try_from(bus.jetstream.features().max_message_bytes).unwrap();
+        let bus = open(&through(&proxy), &[]).await;
+        let limit = usize::try_from(bus.adapter.features().max_message_bytes).unwrap();
         bus.publish("orders", &vec![0; limit]).await.unwrap();
         let rich = Message { metadata: pairs(&[("k", &"v".repeat(100))]), ..message("orders", &vec![0; limit - 101]) };
-        bus.publish_message(rich).await.unwrap();
+        bus.send(rich).await.unwrap();
         for too_large in [vec![0; limit + 1], vec![0; 100_000]] {
             let result = bus.publish("orders", &too_large).await;
             assert!(matches!(&result, Err(Failure::Invalid(text)) if text.contains("max_payload")), "{result:?}");
@@ -90,9 +90,9 @@ fn what_is_too_large_is_refused_and_the_connection_lives() {
         // Many names make more of a header than of the metadata.
         let names: Vec<_> = (0..300).map(|name| (name.to_string(), String::new())).collect();
         let spread = Message { metadata: names, ..message("orders", &vec![0; 2200]) };
-        assert!(matches!(bus.publish_message(spread).await, Err(Failure::Invalid(_))));
+        assert!(matches!(bus.send(spread).await, Err(Failure::Invalid(_))));
         bus.publish("orders", b"x").await.unwrap();
-        assert_eq!(proxy.made.get(), 1);
+        assert_eq!(proxy.accepted(), 1);
     });
 }
 
@@ -102,7 +102,7 @@ fn long_topics() {
     run(async {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.url(), &[]).await;
+        let bus = open(&through(&proxy), &[]).await;
         let topic = format!("orders.{}", "x".repeat(3000));
         let inbox = bus.subscribe(&topic, &"g".repeat(1000), 10).await;
         bus.publish(&topic, b"1").await.unwrap();
@@ -110,7 +110,7 @@ fn long_topics() {
         assert_eq!(delivery.message.topic, topic);
         inbox.ack(&delivery).await;
         assert!(matches!(bus.publish(&"x".repeat(4000), b"1").await, Err(Failure::Invalid(_))));
-        assert_eq!(proxy.made.get(), 1);
+        assert_eq!(proxy.accepted(), 1);
     });
 }
 
@@ -120,7 +120,7 @@ fn a_stream_may_allow_less() {
         let server = Server::start().await;
         let small = serde_json::json!({"name": "S", "subjects": ["orders"], "max_msg_size": 10, "storage": "file"});
         server.api("STREAM.CREATE.S", small).await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let result = bus.publish("orders", b"more than ten bytes").await;
         assert!(matches!(&result, Err(Failure::Invalid(_))), "{result:?}");
         bus.publish("orders", b"x").await.unwrap();
@@ -132,7 +132,7 @@ fn a_full_stream_throttles() {
     run(async {
         let server = Server::start().await;
         let settings = [("streamMaxMessages", "3"), ("streamDiscard", "new")];
-        let bus = Bus::open(&server.url(), &settings).await;
+        let bus = open(&server.url(), &settings).await;
         bus.publish_numbers("orders", 0..3).await;
         let result = bus.publish("orders", b"x").await;
         assert!(matches!(&result, Err(Failure::Throttled((text, _))) if text.contains("limits")), "{result:?}");
@@ -147,7 +147,7 @@ fn a_full_stream_throttles() {
 fn repetitions_are_stored_once() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let event = br#"{"specversion":"1.0","id":"7","source":"a","type":"t"}"#;
         let other = br#"{"specversion":"1.0","id":"7","source":"b","type":"t"}"#;
         for _ in 0..3 {
@@ -158,7 +158,7 @@ fn repetitions_are_stored_once() {
         let raw = Message { metadata: pairs(&[("rawPayload", "true")]), ..message("orders", event) };
         for _ in 0..2 {
             bus.publish("orders", br#"{"id":"7"}"#).await.unwrap();
-            bus.publish_message(raw.clone()).await.unwrap();
+            bus.send(raw.clone()).await.unwrap();
         }
         let stored = server.stored("orders").await;
         let topics: Vec<&str> = stored.iter().map(|message| message.subject.as_str()).collect();
@@ -179,7 +179,7 @@ fn something_else_than_jetstream_answers() {
                 answering.publish(request.reply.unwrap(), "OK".into()).await.unwrap();
             }
         });
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let result = bus.publish("echo", b"x").await;
         assert!(matches!(&result, Err(Failure::Unknown(text)) if text.contains("JetStream")), "{result:?}");
     });
@@ -189,13 +189,13 @@ fn something_else_than_jetstream_answers() {
 fn while_the_server_is_away_publishes_wait_until_their_deadline() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         bus.publish("orders", b"before").await.unwrap();
         server.kill();
         bus.is_away().await;
 
         let since = Instant::now();
-        let result = bus.jetstream.publish(vec![message("orders", b"late")], Duration::from_millis(300)).await;
+        let result = bus.adapter.publish(vec![message("orders", b"late")], Duration::from_millis(300)).await;
         assert!(matches!(result[..], [Err(Failure::Transient(_))]), "{result:?}");
         assert!((300..3000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
 
@@ -212,12 +212,12 @@ fn while_the_server_is_away_publishes_wait_until_their_deadline() {
 fn the_queue_is_bounded() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         server.kill();
         bus.is_away().await;
         let data = vec![0; 1_000_000];
         let publishes =
-            (0..60).map(|_| bus.jetstream.publish(vec![message("orders", &data)], Duration::from_millis(500)));
+            (0..60).map(|_| bus.adapter.publish(vec![message("orders", &data)], Duration::from_millis(500)));
         let results = futures::future::join_all(publishes).await.concat();
         let full = |result: &&Result<(), Failure>| matches!(result, Err(Failure::Transient(text)) if text.contains("too much"));
         let refused = results.iter().filter(full).count();

@@ -10,7 +10,7 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn refused(url: &str, settings: &[(&str, &str)]) -> Failure {
     let since = Instant::now();
-    let Err(failure) = Bus::try_open(url, settings).await else { panic!("it opened: {settings:?}") };
+    let Err(failure) = try_open(url, settings).await else { panic!("it opened: {settings:?}") };
     assert!(since.elapsed() < INIT_TIMEOUT, "not in time: {:?}", since.elapsed());
     assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
     failure
@@ -36,7 +36,7 @@ fn a_user_and_a_password() {
             let failure = refused(&url, &[]).await;
             assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("natsURL")), "{failure:?}");
         }
-        works(&Bus::open(&with_login(&server, "app:p%40ss%3Aw"), &[]).await).await;
+        works(&open(&with_login(&server, "app:p%40ss%3Aw"), &[]).await).await;
     });
 }
 
@@ -46,8 +46,8 @@ fn a_token() {
         let server = Server::with("authorization { token: right }", "").await;
         let failure = refused(&server.url(), &[("token", "hunter2")]).await;
         assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("token")), "{failure:?}");
-        works(&Bus::open(&server.url(), &[("token", "right")]).await).await;
-        works(&Bus::open(&with_login(&server, "right"), &[]).await).await;
+        works(&open(&server.url(), &[("token", "right")]).await).await;
+        works(&open(&with_login(&server, "right"), &[]).await).await;
     });
 }
 
@@ -58,7 +58,7 @@ fn an_nkey() {
         let server = Server::with(&format!("authorization {{ users: [{{nkey: {}}}] }}", pair.public_key()), "").await;
         let failure = refused(&server.url(), &[("seedKey", &other.seed().unwrap())]).await;
         assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("seedKey")), "{failure:?}");
-        works(&Bus::open(&server.url(), &[("seedKey", &pair.seed().unwrap())]).await).await;
+        works(&open(&server.url(), &[("seedKey", &pair.seed().unwrap())]).await).await;
     });
 }
 
@@ -123,7 +123,7 @@ fn a_jwt_and_its_seed() {
             let is_named = matches!(&failure, Failure::Unauthorized(text) if names(text) && !tells(text));
             assert!(is_named, "{failure:?}");
         }
-        works(&Bus::open(&server.url(), &[("jwt", &right), ("seedKey", &seed)]).await).await;
+        works(&open(&server.url(), &[("jwt", &right), ("seedKey", &seed)]).await).await;
     });
 }
 
@@ -167,7 +167,7 @@ fn a_user_who_may_do_little() {
     run(async {
         let server = with_rights(RIGHTS).await;
         let url = with_login(&server, "app:x");
-        works(&Bus::open(&url, &[("inboxPrefix", "_APP")]).await).await;
+        works(&open(&url, &[("inboxPrefix", "_APP")]).await).await;
         let failure = refused(&url, &[]).await;
         assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("inboxPrefix")), "{failure:?}");
     });
@@ -177,7 +177,7 @@ fn a_user_who_may_do_little() {
 fn a_missing_permission_is_named() {
     run(async {
         let server = with_rights(r#"publish: ["$JS.API.INFO"], subscribe: [">"]"#).await;
-        let bus = Bus::open(&with_login(&server, "app:x"), &[]).await;
+        let bus = open(&with_login(&server, "app:x"), &[]).await;
         let result = bus.publish("orders", b"1").await;
         assert!(matches!(&result, Err(Failure::Unauthorized(text)) if text.contains("orders")), "{result:?}");
         let result = bus.try_subscribe("orders", "app", options(10)).await.err();
@@ -191,9 +191,9 @@ fn a_missing_permission_to_pull_ends_the_subscription() {
     run(async {
         let rights = RIGHTS.replace("\"$JS.API.CONSUMER.MSG.NEXT.S.*\",", "");
         let server = with_rights(&rights).await;
-        let bus = Bus::open(&with_login(&server, "app:x"), &[("inboxPrefix", "_APP")]).await;
+        let bus = open(&with_login(&server, "app:x"), &[("inboxPrefix", "_APP")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
-        let ended = tokio::time::timeout(SOON, inbox.ended).await.unwrap().unwrap();
+        let ended = inbox.why_ended().await;
         assert!(matches!(&ended, Failure::Unauthorized(text) if text.contains("MSG.NEXT")), "{ended:?}");
     });
 }
@@ -263,11 +263,11 @@ fn a_server_that_comes_later() {
         let server = Server::start().await;
         server.kill();
         let url = server.url();
-        let (opened, ()) = tokio::join!(Bus::try_open(&url, &[]), server.restart());
+        let (opened, ()) = tokio::join!(try_open(&url, &[]), server.restart());
         let bus = opened.unwrap();
         bus.hears("trying", |status| matches!(status, Status::Connecting(why) if why.is_empty())).await;
         bus.is_back().await;
-        bus.jetstream.ping().await.unwrap();
+        bus.adapter.ping().await.unwrap();
     });
 }
 
@@ -276,14 +276,13 @@ fn a_dead_server_is_named_in_time_and_does_not_fill_the_log() {
     run(async {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let since = Instant::now();
-        let bus = Bus::open(&format!("nats://127.0.0.1:{port}"), &[]).await;
+        let bus = open(&format!("nats://127.0.0.1:{port}"), &[]).await;
         assert!(since.elapsed() < INIT_TIMEOUT);
-        let result = bus.jetstream.publish(vec![message("orders", b"x")], Duration::from_secs(1)).await;
+        let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_secs(1)).await;
         assert!(matches!(&result[..], [Err(Failure::Transient(why))] if why.contains(&port.to_string())), "{result:?}");
         // The first try, and the first failure; later ones fail for the same reason.
         let mut told = 0;
-        let mut news = bus.news.into_inner();
-        while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, futures::StreamExt::next(&mut news)).await {
+        while tokio::time::timeout(Duration::ZERO, bus.news()).await.is_ok() {
             told += 1;
         }
         assert_eq!(told, 2);

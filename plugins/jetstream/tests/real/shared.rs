@@ -22,7 +22,7 @@ fn what_dapr_wrote_is_read() {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Msg-Id", "0c9a");
         context.publish_with_headers("orders", headers, EVENT.into()).await.unwrap().await.unwrap();
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         let delivery = inbox.next().await;
         assert_eq!(delivery.message, message("orders", EVENT.as_bytes()));
@@ -36,7 +36,7 @@ fn what_is_written_is_read_by_dapr() {
     run(async {
         let server = Server::start().await;
         let context = jetstream::new(server.client().await);
-        let bus = Bus::open(&server.url(), &[("compat", "dapr")]).await;
+        let bus = open(&server.url(), &[("compat", "dapr")]).await;
         bus.publish("orders", EVENT.as_bytes()).await.unwrap();
         let stream = context.get_stream("orders").await.unwrap();
         // Dapr's consumer: pushed to an inbox, filtered by the topic.
@@ -89,7 +89,7 @@ fn replicas_of_both_share_a_group_that_dapr_made() {
     run(async {
         let server = Server::start().await;
         let consumer = daprs_consumer(&server).await;
-        let bus = Bus::open(&server.url(), &[("durableName", "D"), ("queueGroupName", "workers")]).await;
+        let bus = open(&server.url(), &[("durableName", "D"), ("queueGroupName", "workers")]).await;
         both_share(&bus, consumer).await;
     });
 }
@@ -98,7 +98,7 @@ fn replicas_of_both_share_a_group_that_dapr_made() {
 fn replicas_of_both_share_a_group_that_dapr_found() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[("durableName", "D"), ("queueGroupName", "workers")]).await;
+        let bus = open(&server.url(), &[("durableName", "D"), ("queueGroupName", "workers")]).await;
         let idle = bus.subscribe("orders", "app", 1000).await;
         let context = jetstream::new(server.client().await);
         let found =
@@ -130,7 +130,7 @@ fn what_is_pushed_keeps_to_the_credit() {
     run(async {
         let server = Server::start().await;
         let settings = [("durableName", "D"), ("queueGroupName", "workers")];
-        let bus = Bus::open(&server.url(), &settings).await;
+        let bus = open(&server.url(), &settings).await;
         let inbox = bus.subscribe("orders", "app", 5).await;
         bus.publish_numbers("orders", 0..40).await;
         let mut seen = HashSet::new();
@@ -158,7 +158,7 @@ fn pushed_messages_survive_a_reconnect() {
         let server = Server::start().await;
         let proxy = Proxy::start(server.port).await;
         let settings = [("durableName", "D"), ("queueGroupName", "workers"), ("ackWait", "1s")];
-        let bus = Bus::open(&proxy.url(), &settings).await;
+        let bus = open(&through(&proxy), &settings).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..10).await;
         assert_eq!(inbox.take(10).await.len(), 10);
@@ -174,7 +174,7 @@ fn another_group_name_is_an_error() {
     run(async {
         let server = Server::start().await;
         daprs_consumer(&server).await;
-        let bus = Bus::open(&server.url(), &[("durableName", "D"), ("queueGroupName", "others")]).await;
+        let bus = open(&server.url(), &[("durableName", "D"), ("queueGroupName", "others")]).await;
         let refused = bus.try_subscribe("orders", "app", options(1)).await.err().unwrap();
         assert!(
             matches!(&refused, Failure::Invalid(text) if text.contains("queueGroupName") && text.contains("workers")),

@@ -18,7 +18,7 @@ const OFF: (&str, &str) = ("streamCreate", "off");
 fn without_a_stream() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[OFF]).await;
+        let bus = open(&server.url(), &[OFF]).await;
         let says = |failure: &Failure| matches!(failure, Failure::Permanent(text) if text.contains("streamCreate") && text.contains("orders"));
         let refused = bus.publish("orders", b"1").await.unwrap_err();
         assert!(says(&refused), "{refused:?}");
@@ -36,7 +36,7 @@ fn streams_are_made_as_topics_come_up() {
         let server = Server::start().await;
         stream(&server, "S", &["kept.apart"]).await;
         let settings = [("streamMaxAge", "1h"), ("streamMaxBytes", "1000000"), ("streamDuplicateWindow", "10s")];
-        let bus = Bus::open(&server.url(), &settings).await;
+        let bus = open(&server.url(), &settings).await;
         for topic in ["orders", "orders.new", "kept.apart", "kept.here", "ü", "$no"] {
             assert_eq!(bus.publish(topic, b"1").await.is_ok(), !topic.starts_with('$'), "{topic}");
         }
@@ -68,7 +68,7 @@ fn a_named_stream_is_made_with_its_subjects() {
     run(async {
         let server = Server::start().await;
         let settings = [("streamName", "BUS"), ("streamSubjects", "orders.>, bills")];
-        let bus = Bus::open(&server.url(), &settings).await;
+        let bus = open(&server.url(), &settings).await;
         let inbox = bus.subscribe("orders.*", "app", 10).await;
         bus.publish("orders.new", b"1").await.unwrap();
         bus.publish("bills", b"2").await.unwrap();
@@ -85,7 +85,7 @@ fn a_named_stream_is_made_with_its_subjects() {
 fn a_named_stream_that_is_not_there() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[OFF, ("streamName", "NONE")]).await;
+        let bus = open(&server.url(), &[OFF, ("streamName", "NONE")]).await;
         let refused = bus.try_subscribe("orders", "app", options(1)).await.err().unwrap();
         assert!(
             matches!(&refused, Failure::Permanent(text) if text.contains("NONE") && text.contains("streamName")),
@@ -100,7 +100,7 @@ fn a_wildcard_over_several_streams() {
         let server = Server::start().await;
         stream(&server, "A", &["x.a"]).await;
         stream(&server, "B", &["x.b"]).await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let refused = bus.try_subscribe("x.*", "app", options(1)).await.err().unwrap();
         assert!(matches!(&refused, Failure::Permanent(text) if text.contains("streamName")), "{refused:?}");
         let refused = bus.try_subscribe("*.new", "app", options(1)).await.err().unwrap();
@@ -113,7 +113,7 @@ fn consumers_are_as_the_resource_says() {
     run(async {
         let server = Server::start().await;
         let settings = [("ackWait", "7s"), ("maxDeliver", "9"), ("maxAckPending", "50"), ("deliverPolicy", "new")];
-        let bus = Bus::open(&server.url(), &settings).await;
+        let bus = open(&server.url(), &settings).await;
         bus.publish("orders", b"1").await.unwrap();
         let inbox = bus.subscribe("orders", "app", 10).await;
         assert!(inbox.is_quiet().await);
@@ -122,7 +122,7 @@ fn consumers_are_as_the_resource_says() {
         assert_eq!((&config["max_deliver"], &config["max_ack_pending"]), (&json!(9), &json!(50)));
         assert_eq!((&config["ack_policy"], &config["deliver_policy"]), (&json!("explicit"), &json!("new")));
         // By default the broker bounds no group: each instance is bounded by its credit.
-        Bus::open(&server.url(), &[]).await.subscribe("bills", "app", 10).await;
+        open(&server.url(), &[]).await.subscribe("bills", "app", 10).await;
         assert_eq!(server.consumer("bills", "bills", "app").await["config"]["max_ack_pending"], -1);
     });
 }
@@ -131,11 +131,11 @@ fn consumers_are_as_the_resource_says() {
 fn a_consumer_with_other_settings() {
     run(async {
         let server = Server::start().await;
-        let first = Bus::open(&server.url(), &[("durableName", "D"), ("ackWait", "7s")]).await;
+        let first = open(&server.url(), &[("durableName", "D"), ("ackWait", "7s")]).await;
         first.subscribe("orders", "app", 10).await;
         let check = async |settings: &[(&str, &str)], topic: &str, says: &[&str]| {
             let settings = [&[("durableName", "D")], settings].concat();
-            let bus = Bus::open(&server.url(), &settings).await;
+            let bus = open(&server.url(), &settings).await;
             match bus.try_subscribe(topic, "app", options(10)).await {
                 Ok(_) => assert!(says.is_empty(), "{settings:?} is accepted"),
                 Err(Failure::Invalid(text)) => {
@@ -153,7 +153,7 @@ fn a_consumer_with_other_settings() {
         check(&[("queueGroupName", "g")], "orders", &["queueGroupName", "pulled"]).await;
         check(&[], "orders.new", &["durableName", "orders"]).await;
         // Each subscription may name its own.
-        let bus = Bus::open(&server.url(), &[("durableName", "D")]).await;
+        let bus = open(&server.url(), &[("durableName", "D")]).await;
         let own = SubscribeOptions { metadata: pairs(&[("durableName", "E")]), ..options(10) };
         bus.try_subscribe("orders.new", "app", own).await.unwrap();
         let wrong = SubscribeOptions { metadata: pairs(&[("durableName", "E.F")]), ..options(10) };
@@ -167,7 +167,7 @@ fn consumers_this_adapter_cannot_use() {
     run(async {
         let server = Server::start().await;
         stream(&server, "orders", &["orders"]).await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let check = async |name: &str, extra: Value, says: &str| {
             let mut config =
                 json!({"durable_name": name, "name": name, "filter_subject": "orders", "ack_policy": "explicit"});
@@ -197,7 +197,7 @@ fn consumers_may_limit_pulls() {
         let made =
             server.api("CONSUMER.DURABLE.CREATE.orders.D", json!({"stream_name": "orders", "config": config})).await;
         assert!(made["error"].is_null(), "{made}");
-        let bus = Bus::open(&server.url(), &[("durableName", "D")]).await;
+        let bus = open(&server.url(), &[("durableName", "D")]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..50).await;
         for expected in 0..50 {
@@ -216,7 +216,7 @@ fn consumers_may_limit_pulls() {
 fn a_deleted_consumer_is_made_again() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..3).await;
         assert!(inbox.ack_all(&inbox.take(3).await).await.iter().all(Result::is_ok));
@@ -234,7 +234,7 @@ fn a_deleted_consumer_is_made_again() {
 fn a_deleted_stream_is_made_again() {
     run(async {
         let server = Server::start().await;
-        let bus = Bus::open(&server.url(), &[]).await;
+        let bus = open(&server.url(), &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
@@ -253,7 +253,7 @@ fn a_deleted_stream_that_is_not_made_again() {
     run(async {
         let server = Server::start().await;
         stream(&server, "S", &["orders"]).await;
-        let bus = Bus::open(&server.url(), &[OFF]).await;
+        let bus = open(&server.url(), &[OFF]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         server.api("STREAM.DELETE.S", Value::Null).await;
         until("publishing fails", async || bus.publish("orders", b"1").await.is_err()).await;

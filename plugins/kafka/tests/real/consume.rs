@@ -89,7 +89,7 @@ fn a_retry_waits_its_time_and_others_pass() {
             inbox.settle(delivery.token, verdict).await.unwrap();
         }
         assert!(inbox.is_quiet().await);
-        assert_eq!(bus.kafka.stale_settlements(), 2);
+        assert_eq!(bus.adapter.stale_settlements(), 2);
         bus.close().await;
         assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     });
@@ -126,8 +126,8 @@ fn a_new_group_begins_where_it_is_told_and_an_old_one_where_it_was() {
         assert!(latest.is_quiet().await);
         earliest.ack_all(&all[..]).await;
         // The one of them that has done nothing yet goes on from where it began, not from the new end.
-        latest.subscription_stop().await;
-        earliest.subscription_stop().await;
+        latest.stop().await;
+        earliest.stop().await;
         bus.publish_numbers("orders", 20..25).await;
         let latest = bus.subscribe("orders", "latest", 100).await;
         assert_eq!(numbers(latest.take(15).await), (10..25).collect());
@@ -149,9 +149,9 @@ fn the_next_subscription_gets_what_is_unsettled_and_nothing_else() {
             inbox.take(200).await.into_iter().partition(|one| number(one).is_multiple_of(3));
         assert!(inbox.ack_all(&acked).await.iter().all(Result::is_ok));
         let since = Instant::now();
-        inbox.subscription_stop().await;
+        inbox.stop().await;
         assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-        assert_eq!(inbox.settle_after_stop(&kept[0]).await, None, "settling is over");
+        assert_eq!(inbox.ack_unless_stopped(&kept[0]).await, None, "settling is over");
         let inbox = bus.subscribe("orders", "app", 200).await;
         let again: BTreeSet<u32> = inbox.take(kept.len()).await.iter().map(number).collect();
         assert_eq!(again, kept.iter().map(number).collect());
@@ -250,7 +250,7 @@ fn what_the_broker_has_deleted_is_told_and_the_rest_is_read() {
         bus.publish_numbers("orders", 0..10).await;
         let first = inbox.take(10).await;
         inbox.ack_all(&first).await;
-        inbox.subscription_stop().await;
+        inbox.stop().await;
         bus.publish_numbers("orders", 10..40).await;
         oracle::delete_before(&server, "orders", 0, 30);
         let inbox = bus.subscribe("orders", "app", 100).await;

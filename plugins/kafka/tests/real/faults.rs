@@ -55,13 +55,13 @@ fn a_broker_that_is_killed_under_load_costs_no_message() {
         let log = Log::default();
         let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
         bus.publish_numbers("orders", 0..500).await;
-        until("some are done", || log.borrow().len() > 100).await;
+        until("some are done", async || log.borrow().len() > 100).await;
         server.kill().await;
         bus.hears("trouble", |status| matches!(status, Status::Connecting(_))).await;
         server.restart().await;
         bus.hears("recovery", |status| matches!(status, Status::Ready)).await;
         bus.publish_numbers("orders", 500..600).await;
-        until("all is done", || numbers(&log).len() == 600).await;
+        until("all is done", async || numbers(&log).len() == 600).await;
         assert!(duplicates(&log) <= 60, "{}", duplicates(&log));
         worker.leave().await;
     });
@@ -91,7 +91,7 @@ fn three_brokers_that_die_in_turn_under_load_cost_no_message() {
         };
         tokio::join!(load.run(&bus, "orders"), killing);
         assert_eq!(ledger(&server.read("orders").await), (load.numbers(), 0, true));
-        until_within(TURNS_MAX, "all is done", || numbers(&log) == load.numbers()).await;
+        until_within(TURNS_MAX, "all is done", async || numbers(&log) == load.numbers()).await;
         // What was on its way to be committed, at each death.
         assert!(duplicates(&log) <= 300, "{}", duplicates(&log));
         worker.leave().await;
@@ -108,10 +108,10 @@ fn connections_that_are_cut_cost_no_message() {
         let elsewhere = Bus::open(&server.internal(), "publisher", &[]).await;
         for round in 0..10 {
             elsewhere.publish_numbers("orders", round * 100..(round + 1) * 100).await;
-            until("some are done", || log.borrow().len() > round as usize * 100).await;
+            until("some are done", async || log.borrow().len() > round as usize * 100).await;
             proxy.cut();
         }
-        until("all is done", || numbers(&log).len() == 1000).await;
+        until("all is done", async || numbers(&log).len() == 1000).await;
         assert!(duplicates(&log) <= 300, "{}", duplicates(&log));
         worker.leave().await;
     });
@@ -130,7 +130,7 @@ fn a_cut_that_is_mended_in_time_voids_no_token() {
         let results = inbox.ack_all(&held).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         assert!(inbox.is_quiet().await);
-        inbox.subscription_stop().await;
+        inbox.stop().await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         assert!(inbox.is_quiet().await);
     });
@@ -245,7 +245,7 @@ fn many_kills_lose_nothing() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         stop.send(()).unwrap();
-        until_within(Duration::from_secs(40), "all is done", || numbers(&log).len() == 4000).await;
+        until_within(Duration::from_secs(40), "all is done", async || numbers(&log).len() == 4000).await;
         first.leave().await;
         second.leave().await;
     });

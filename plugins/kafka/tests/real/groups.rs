@@ -41,7 +41,7 @@ impl Worker {
 
     /// It stops in good order.
     pub(crate) async fn leave(self) {
-        self.inbox.stop_shared().await;
+        self.inbox.stop().await;
         self.task.abort();
     }
 }
@@ -68,13 +68,13 @@ fn two_members_share_and_one_that_leaves_is_replaced_at_once() {
         let first = Worker::start("one", one.subscribe("orders", "app", 20).await, &log);
         let second = Worker::start("two", two.subscribe("orders", "app", 20).await, &log);
         one.publish_keyed("orders", 0..1000, 50).await;
-        until("all is done", || log.borrow().len() >= 1000).await;
+        until("all is done", async || log.borrow().len() >= 1000).await;
         assert_eq!(duplicates(&log), 0);
         assert!(share(&log, "one") >= 100 && share(&log, "two") >= 100, "{}", share(&log, "one"));
         second.leave().await;
         let since = Instant::now();
         one.publish_keyed("orders", 1000..1100, 50).await;
-        until("the other took over", || numbers(&log).len() == 1100).await;
+        until("the other took over", async || numbers(&log).len() == 1100).await;
         assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         assert_eq!(duplicates(&log), 0);
         first.leave().await;
@@ -90,7 +90,7 @@ fn two_subscriptions_of_one_connection_share_a_topic() {
         let first = Worker::start("one", bus.subscribe("orders", "app", 20).await, &log);
         let second = Worker::start("two", bus.subscribe("orders", "app", 20).await, &log);
         bus.publish_keyed("orders", 0..400, 50).await;
-        until("all is done", || log.borrow().len() >= 400).await;
+        until("all is done", async || log.borrow().len() >= 400).await;
         assert_eq!((numbers(&log).len(), duplicates(&log)), (400, 0));
         assert!(share(&log, "one") > 0 && share(&log, "two") > 0);
         first.leave().await;
@@ -117,7 +117,7 @@ fn many_topics_are_one_member() {
         }
         // One topic less does not disturb the others, and one more neither.
         let mut inboxes = inboxes.into_iter();
-        inboxes.next().unwrap().subscription_stop().await;
+        inboxes.next().unwrap().stop().await;
         let rest: Vec<Inbox> = inboxes.collect();
         let more = bus.subscribe("f", "app", 10).await;
         for (topic, inbox) in topics[1..].iter().zip(&rest) {
@@ -141,14 +141,14 @@ fn every_strategy_shares_and_hands_over() {
             let first = Worker::start("one", one.subscribe("orders", "app", 20).await, &log);
             one.publish_keyed("orders", 0..200, 50).await;
             let second = Worker::start("two", two.subscribe("orders", "app", 20).await, &log);
-            until("all is done", || numbers(&log).len() == 200).await;
+            until("all is done", async || numbers(&log).len() == 200).await;
             let before = share(&log, "two");
             one.publish_keyed("orders", 200..600, 50).await;
-            until("all is done", || numbers(&log).len() == 600).await;
+            until("all is done", async || numbers(&log).len() == 600).await;
             assert!(share(&log, "two") - before >= 50, "{strategy}: {}", share(&log, "two") - before);
             first.leave().await;
             one.publish_keyed("orders", 600..700, 50).await;
-            until("all is done", || numbers(&log).len() == 700).await;
+            until("all is done", async || numbers(&log).len() == 700).await;
             assert!(duplicates(&log) <= 20, "{strategy}: {}", duplicates(&log));
             second.leave().await;
         });
@@ -179,7 +179,7 @@ fn members_come_and_go_under_load_and_nothing_is_lost_or_out_of_order() {
             }
         };
         tokio::join!(publishing, joining);
-        until("all is done", || numbers(&log).len() == 6000).await;
+        until("all is done", async || numbers(&log).len() == 6000).await;
         assert_eq!(duplicates(&log), 0, "everybody left in good order");
         let mut last: BTreeMap<Option<String>, u32> = BTreeMap::new();
         for (who, delivery) in log.borrow().iter() {
@@ -244,11 +244,11 @@ fn what_a_member_holds_stays_its_own_until_it_is_settled() {
         let held = first.take(100).await;
         let second = two.subscribe("orders", "app", 20).await;
         let third = three.subscribe("orders", "app", 20).await;
-        until("all three are members", || oracle::members(&server, "app") == 3).await;
+        until("all three are members", async || oracle::members(&server, "app") == 3).await;
         assert_eq!((second.rest().await.len(), third.rest().await.len()), (0, 0));
         let results = first.ack_all(&held).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
-        assert_eq!(one.kafka.stale_settlements(), 0);
+        assert_eq!(one.adapter.stale_settlements(), 0);
         let workers = [("one", first), ("two", second), ("three", third)];
         let workers = workers.map(|(name, inbox)| Worker::start(name, inbox, &log));
         let (mut sent, give_up) = (100, Instant::now() + SOON);
@@ -256,7 +256,7 @@ fn what_a_member_holds_stays_its_own_until_it_is_settled() {
             assert!(Instant::now() < give_up, "the others never got their partitions");
             one.publish_keyed("orders", sent..sent + 50, 50).await;
             sent += 50;
-            until("all is done", || numbers(&log).len() as u32 == sent - 100).await;
+            until("all is done", async || numbers(&log).len() as u32 == sent - 100).await;
         }
         assert_eq!(duplicates(&log), 0);
         for worker in workers {
@@ -281,7 +281,7 @@ fn what_a_member_holds_too_long_is_given_up_and_its_tokens_are_stale() {
         // It gave up all of it, and what was not moved came to it again.
         let results = first.ack_all(&held).await;
         assert!(results.iter().all(|result| *result == Err(SettleFailure::Stale)), "{results:?}");
-        assert_eq!(one.kafka.stale_settlements(), 100);
+        assert_eq!(one.adapter.stale_settlements(), 100);
         assert!(moved.len() < 100 && !moved.is_empty());
         let back: BTreeSet<u32> = first.take(100 - moved.len()).await.iter().map(number).collect();
         assert!(back.is_disjoint(&moved));
@@ -316,7 +316,7 @@ async fn shared_with_another_client(strategy: &str) {
     let log = Log::default();
     let worker = Worker::start("ours", bus.subscribe("orders", "app", 20).await, &log);
     bus.publish_keyed("orders", 0..100, 50).await;
-    until("ours alone", || numbers(&log).len() == 100).await;
+    until("ours alone", async || numbers(&log).len() == 100).await;
     let mut foreigner = Foreigner::join(&server, "orders", "app", strategy);
     let assigned = async {
         while let Some(line) = foreigner.lines.recv().await {
@@ -332,14 +332,14 @@ async fn shared_with_another_client(strategy: &str) {
     let theirs = listen(&mut foreigner);
     bus.publish_keyed("orders", 100..400, 50).await;
     let all = || numbers(&log).union(&theirs.borrow()).count();
-    until("both together", || all() == 400).await;
+    until("both together", async || all() == 400).await;
     assert!(theirs.borrow().len() > 50, "{strategy}: the other client got {}", theirs.borrow().len());
     let both = numbers(&log).intersection(&theirs.borrow()).count();
     assert!(both <= 20, "{strategy}: {both} came to both");
     // It dies, and ours goes on where it was.
     foreigner.kill();
     bus.publish_keyed("orders", 400..500, 50).await;
-    until("ours alone again", || all() == 500).await;
+    until("ours alone again", async || all() == 500).await;
     let both = numbers(&log).intersection(&theirs.borrow()).count();
     assert!(both <= 21, "{strategy}: {both} came to both");
     worker.leave().await;

@@ -146,7 +146,7 @@ fn names_that_kafka_forbids() {
         let long = "x".repeat(250);
         for topic in ["a b", "ü", "a/b", "..", long.as_str()] {
             let bad = whimbrel_sdk::Message { topic: topic.to_owned(), ..message("x", b"x") };
-            let result = bus.kafka.publish(vec![bad], SOON).await.remove(0);
+            let result = bus.adapter.publish(vec![bad], SOON).await.remove(0);
             assert!(matches!(&result, Err(Failure::Invalid(text)) if text.contains("topic name")), "{result:?}");
         }
         bus.publish("fine", b"x").await.unwrap();

@@ -28,7 +28,7 @@ impl Load {
         while !self.is_over.get() {
             let first = self.confirmed.get();
             let one = |number: u32| Message { key: Some(key(number)), ..message(topic, number.to_string().as_bytes()) };
-            let results = bus.kafka.publish((first..first + CALL).map(one).collect(), PATIENCE).await;
+            let results = bus.adapter.publish((first..first + CALL).map(one).collect(), PATIENCE).await;
             assert!(results.iter().all(Result::is_ok), "{results:?}");
             self.confirmed.set(first + CALL);
             // Load, and no race: what runs beside it has the same processor.
@@ -39,7 +39,7 @@ impl Load {
     /// Waits until so many more are confirmed.
     pub(crate) async fn goes_on(&self, by: u32) {
         let from = self.confirmed.get();
-        until_within(PATIENCE, "publishing goes on", || self.confirmed.get() >= from + by).await;
+        until_within(PATIENCE, "publishing goes on", async || self.confirmed.get() >= from + by).await;
     }
 
     pub(crate) fn end(&self) {

@@ -14,7 +14,6 @@ mod load;
 mod mock;
 mod oracle;
 mod permissions;
-mod proxy;
 mod publish;
 mod security;
 mod server;

@@ -55,7 +55,7 @@ fn refused_batches_are_stored_once_and_in_order() {
             server.tell(&["errors", "produce", code, code, code]).await;
             let call = |call: u32| {
                 let numbers = (1 + call * 5..6 + call * 5).map(|number| message(topic, number.to_string().as_bytes()));
-                bus.kafka.publish(numbers.collect(), SOON)
+                bus.adapter.publish(numbers.collect(), SOON)
             };
             let results = futures::future::join_all((0..10).map(call)).await.concat();
             assert!(results.iter().all(Result::is_ok), "{code}: {results:?}");
@@ -85,7 +85,7 @@ fn what_stays_refused_is_told_with_the_reason() {
             let before = count(&server, "produce").await;
             let many: Vec<&str> = ["errors", "produce"].into_iter().chain([code; 500]).collect();
             server.tell(&many).await;
-            let result = bus.kafka.publish(vec![message(topic, b"x")], Duration::from_secs(3)).await.remove(0);
+            let result = bus.adapter.publish(vec![message(topic, b"x")], Duration::from_secs(3)).await.remove(0);
             let asked = count(&server, "produce").await - before;
             server.tell(&["well", "produce"]).await;
             let failure = result.unwrap_err();
@@ -117,7 +117,7 @@ fn refused_fetches_cost_no_message() {
             let before = count(&server, "fetch").await;
             server.tell(&["errors", "fetch", code, code, code]).await;
             bus.publish_numbers("orders", round * 50..(round + 1) * 50).await;
-            until("all is done", || numbers(&log).len() == (round as usize + 1) * 50).await;
+            until("all is done", async || numbers(&log).len() == (round as usize + 1) * 50).await;
             let asked = count(&server, "fetch").await - before;
             assert!((3..200).contains(&asked), "{code}: {asked} requests");
         }
@@ -139,7 +139,7 @@ async fn under_load(trouble: impl AsyncFnOnce(&Server, &Load, &Log)) -> (Server,
         load.end();
     };
     tokio::join!(load.run(&bus, "orders"), troubling);
-    until("all is done", || numbers(&log) == load.numbers()).await;
+    until("all is done", async || numbers(&log) == load.numbers()).await;
     worker.leave().await;
     assert_eq!(oracle::lag(&server, "orders", "app"), 0);
     (server, load, log)
@@ -190,7 +190,7 @@ fn a_coordinator_that_moves() {
                 server.tell(&["coordinator", &real("app"), NODES[round % 3]]).await;
                 load.goes_on(50).await;
                 let so_far = load.numbers();
-                until("all so far is done", || numbers(log).is_superset(&so_far)).await;
+                until("all so far is done", async || numbers(log).is_superset(&so_far)).await;
             }
         };
         let (_, _, log) = under_load(moving).await;
@@ -222,7 +222,7 @@ fn a_member_that_is_refused_for_a_while() {
             server.tell(&[&["errors", api], &codes[..]].concat()).await;
             let worker = Worker::start("one", bus.subscribe("orders", "app", 30).await, &log);
             bus.publish_numbers("orders", round * 20..(round + 1) * 20).await;
-            until("all is done", || numbers(&log).len() == (round as usize + 1) * 20).await;
+            until("all is done", async || numbers(&log).len() == (round as usize + 1) * 20).await;
             let mut asked = 0;
             let give_up = Instant::now() + SOON;
             while asked < 2 && Instant::now() < give_up {
@@ -258,7 +258,7 @@ fn answers_that_take_their_time() {
             server.tell(&["rtt", node, "5000"]).await;
         }
         let since = Instant::now();
-        let result = bus.kafka.publish(vec![message("orders", b"40")], Duration::from_secs(2)).await.remove(0);
+        let result = bus.adapter.publish(vec![message("orders", b"40")], Duration::from_secs(2)).await.remove(0);
         assert!(matches!(result, Err(Failure::Transient(_) | Failure::Unknown(_))), "{result:?}");
         assert!((2..5).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
         for node in NODES {

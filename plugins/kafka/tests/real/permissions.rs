@@ -2,9 +2,9 @@
 
 use super::harness::*;
 use super::oracle::{self, Grant};
-use super::proxy::Proxy;
 use std::time::{Duration, Instant};
 use whimbrel_sdk::Failure;
+use whimbrel_sdk::testing::Proxy;
 
 /// How long a refusal may take. The host waits 5 s for `open`, and longer for whatever comes after it.
 const REFUSED_MAX: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ async fn works(server: &Server, proxy: &Proxy, user: &str, topic: &str) {
     bus.publish(topic, b"x").await.unwrap();
     let inbox = bus.subscribe(topic, "app", 10).await;
     inbox.ack(&inbox.next().await).await;
-    inbox.subscription_stop().await;
+    inbox.stop().await;
     assert_eq!(oracle::lag(server, topic, "app"), 0, "{user}");
     bus.close().await;
 }
@@ -145,7 +145,7 @@ async fn taken_away(server: &Server, proxy: &Proxy) {
     oracle::allow(server, &[("worker", ENOUGH)]);
     assert_eq!(inbox.next().await.message.data, b"meanwhile");
     assert!(proxy.accepted() - before <= 2, "{} connections", proxy.accepted() - before);
-    inbox.subscription_stop().await;
+    inbox.stop().await;
     bus.close().await;
 }
 

@@ -52,7 +52,7 @@ fn with(topic: &str, data: &[u8], key: Option<&str>, metadata: &[(&str, &str)]) 
 }
 
 async fn sent(bus: &Bus, message: Message) -> Result<(), Failure> {
-    bus.kafka.publish(vec![message], SOON).await.remove(0)
+    bus.adapter.publish(vec![message], SOON).await.remove(0)
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_key_has_one_partition_and_keeps_its_order() {
         // Twenty calls at once, each with all keys.
         let calls = (0..20).map(|call| {
             let one = |key: u32| with("orders", format!("{key}:{call}").as_bytes(), Some(&format!("k{key}")), &[]);
-            bus.kafka.publish((0..50).map(one).collect(), SOON)
+            bus.adapter.publish((0..50).map(one).collect(), SOON)
         });
         let results = futures::future::join_all(calls).await.concat();
         assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -194,14 +194,14 @@ fn a_list_has_a_result_for_each() {
         list.insert(1, message("good", &[b'x'; 3000]));
         list.insert(0, Message { topic: "a b".to_owned(), ..message("x", b"x") });
         list.push(Message { topic: String::new(), ..message("x", b"x") });
-        let results = bus.kafka.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         for good in [1, 3, 4] {
             assert!(results[good].is_ok(), "{results:?}");
         }
         assert!(matches!(&results[0], Err(Failure::Invalid(text)) if text.contains("a b")), "{results:?}");
         assert!(matches!(&results[2], Err(Failure::Invalid(text)) if text.contains("maxMessageBytes")), "{results:?}");
         assert!(matches!(&results[5], Err(Failure::Invalid(_))), "{results:?}");
-        assert_eq!(bus.kafka.publish(Vec::new(), SOON).await, []);
+        assert_eq!(bus.adapter.publish(Vec::new(), SOON).await, []);
         assert_eq!(server.read("good").await.len(), 2);
     });
 }
@@ -212,7 +212,7 @@ fn the_largest_message() {
     run(async {
         let server = Server::start(&[]).await;
         let bus = Bus::open(&server.host(), "i", &[]).await;
-        let max = usize::try_from(bus.kafka.features().max_message_bytes).unwrap();
+        let max = usize::try_from(bus.adapter.features().max_message_bytes).unwrap();
         bus.publish("orders", &vec![1; max]).await.unwrap();
         let result = bus.publish("orders", &vec![1; max + 1]).await;
         assert!(matches!(&result, Err(Failure::Invalid(text)) if text.contains("maxMessageBytes")), "{result:?}");
@@ -228,7 +228,7 @@ fn a_broker_that_takes_less() {
         let bus = Bus::open(&server.host(), "i", &[]).await;
         let mut list: Vec<Message> = (0..40).map(|_| message("orders", &[b'a'; 1000])).collect();
         list.insert(20, message("orders", &[b'b'; 30_000]));
-        let results = bus.kafka.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         for (index, result) in results.iter().enumerate() {
             match index {
                 20 => assert!(matches!(result, Err(Failure::Invalid(text)) if text.contains("max.message.bytes"))),
@@ -275,7 +275,7 @@ fn weaker_confirmations() {
             for _ in 0..20 {
                 bus.publish(acks, b"x").await.unwrap();
             }
-            bus.kafka.ping().await.unwrap();
+            bus.adapter.ping().await.unwrap();
             assert_eq!(server.read(acks).await.len(), 20, "{acks}");
         }
     });
@@ -291,7 +291,7 @@ fn while_the_broker_is_away_publishes_wait_until_their_deadline() {
         bus.hears("it is away", |status| matches!(status, Status::Connecting(why) if !why.is_empty())).await;
 
         let since = Instant::now();
-        let result = bus.kafka.publish(vec![message("orders", b"late")], Duration::from_millis(300)).await;
+        let result = bus.adapter.publish(vec![message("orders", b"late")], Duration::from_millis(300)).await;
         assert!(matches!(result[..], [Err(Failure::Transient(_))]), "{result:?}");
         assert!((300..3000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
 
@@ -326,7 +326,7 @@ fn cut_connections_neither_lose_nor_double_nor_reorder() {
                 proxy.cut();
                 proxy.mute(false);
                 let before = count.get();
-                until("it goes on", || count.get() > before + 5).await;
+                until("it goes on", async || count.get() > before + 5).await;
             }
             is_over.set(true);
         };
@@ -350,7 +350,7 @@ fn pipelined_batches_survive_cuts_in_order() {
                 let calls = (0..20).map(|call| {
                     let first = 1 + round * 100 + call * 5;
                     let numbers = (first..first + 5).map(|number| message("orders", number.to_string().as_bytes()));
-                    bus.kafka.publish(numbers.collect(), SOON)
+                    bus.adapter.publish(numbers.collect(), SOON)
                 });
                 let results = futures::future::join_all(calls).await.concat();
                 assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -376,7 +376,7 @@ fn a_lost_confirmation_is_told_as_unknown() {
         let bus = Bus::open(&proxy.host(), "i", &[]).await;
         bus.publish("orders", b"before").await.unwrap();
         proxy.mute(true);
-        let result = bus.kafka.publish(vec![message("orders", b"x")], Duration::from_millis(500)).await;
+        let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_millis(500)).await;
         assert!(matches!(result[..], [Err(Failure::Unknown(_))]), "{result:?}");
         proxy.mute(false);
         proxy.cut();
@@ -422,7 +422,7 @@ fn too_few_replicas() {
         bus.publish("orders", b"before").await.unwrap();
         server.freeze_node(1, true).await;
         server.freeze_node(2, true).await;
-        let result = bus.kafka.publish(vec![message("orders", b"x")], Duration::from_secs(3)).await;
+        let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_secs(3)).await;
         assert!(matches!(result[..], [Err(Failure::Transient(_) | Failure::Unknown(_))]), "{result:?}");
         server.freeze_node(1, false).await;
         server.freeze_node(2, false).await;
@@ -453,7 +453,8 @@ fn the_queue_is_bounded() {
         bus.publish("orders", b"before").await.unwrap();
         server.kill().await;
         let data = vec![0; 1_000_000];
-        let publishes = (0..60).map(|_| bus.kafka.publish(vec![message("orders", &data)], Duration::from_millis(500)));
+        let publishes =
+            (0..60).map(|_| bus.adapter.publish(vec![message("orders", &data)], Duration::from_millis(500)));
         let results = futures::future::join_all(publishes).await.concat();
         let full = |result: &&Result<(), Failure>| matches!(result, Err(Failure::Throttled(_)));
         let throttled = results.iter().filter(full).count();
@@ -469,7 +470,7 @@ fn many_topics() {
         let (_server, proxy) = Server::behind_proxy(&["--partitions", "1"]).await;
         let bus = Bus::open(&proxy.host(), "i", &[]).await;
         let list = (0..40).map(|number| message(&format!("t{number}"), b"x")).collect();
-        let results = bus.kafka.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         assert!(proxy.accepted() <= 2, "{} connections", proxy.accepted());
     });

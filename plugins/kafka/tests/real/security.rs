@@ -101,7 +101,7 @@ fn a_broker_that_comes_later() {
         let bus = opened.unwrap();
         bus.hears("trying", |status| matches!(status, Status::Connecting(why) if why.is_empty())).await;
         bus.hears("ready", |status| matches!(status, Status::Ready)).await;
-        bus.kafka.ping().await.unwrap();
+        bus.adapter.ping().await.unwrap();
     });
 }
 

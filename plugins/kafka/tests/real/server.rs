@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use super::harness::real;
-use super::proxy::Proxy;
+use whimbrel_sdk::testing::Proxy;
 
 /// A message as an independent client writes it: its bytes and its metadata.
 pub(crate) type Foreign<'a> = (&'a [u8], &'a [(&'a str, &'a str)]);
@@ -105,7 +105,7 @@ impl Server {
         let advertised = listener.local_addr().unwrap().to_string();
         let all: Vec<&str> = ["--advertise", &advertised].into_iter().chain(arguments.iter().copied()).collect();
         let server = Self::own(&all).await;
-        let proxy = Proxy::start(listener, server.host());
+        let proxy = Proxy::on(listener, server.host());
         (server, proxy)
     }
 

@@ -40,8 +40,8 @@ fn what_dapr_declared_and_wrote_is_read() {
             client
                 .publish(&topic, "", b"2", expiring.with_message_id("m".into()).with_correlation_id("c".into()))
                 .await;
-            let bus = Bus::shared(settings).await;
-            let inbox = bus.subscribe(&topic, 10).await;
+            let bus = shared(settings).await;
+            let inbox = bus.subscribe(&topic, "app", 10).await;
             let all = inbox.take(2).await;
             assert_eq!(all[0].message.data, event);
             assert_eq!((all[1].message.data.as_slice(), all[1].id.as_str()), (&b"2"[..], "m"));
@@ -64,9 +64,9 @@ fn what_we_declare_and_write_dapr_reads() {
         let client = Broker::shared().client().await;
         for (settings, auto_delete) in [(&[][..], false), (&[("compat", "dapr")][..], true)] {
             let topic = topic("ours");
-            let bus = Bus::shared(settings).await;
+            let bus = shared(settings).await;
             // The queue is ours first; what Dapr declares must be the same, or its channel would be closed.
-            let inbox = bus.subscribe(&topic, 1).await;
+            let inbox = bus.subscribe(&topic, "app", 1).await;
             let queue = daprs_topology(&client, &topic, auto_delete).await;
             bus.publish(&topic, b"0").await.unwrap();
             let held = inbox.next().await;
@@ -101,8 +101,8 @@ fn replicas_of_both_share_a_queue() {
         let queue = daprs_topology(&client, &topic, false).await;
         client.channel.basic_qos(10, Default::default()).await.unwrap();
         let mut theirs = client.consume(&queue).await;
-        let bus = Bus::shared(&[]).await;
-        let inbox = bus.subscribe(&topic, 10).await;
+        let bus = shared(&[]).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.publish_numbers(&topic, 0..200).await;
         let (mut ours, mut other) = (HashSet::new(), HashSet::new());
         while ours.len() + other.len() < 200 {
@@ -125,9 +125,9 @@ fn replicas_of_both_share_a_queue() {
 fn what_failed_is_gone_as_with_dapr() {
     run(async {
         let client = Broker::shared().client().await;
-        let bus = Bus::shared(&[("compat", "dapr"), ("deletedWhenUnused", "false")]).await;
+        let bus = shared(&[("compat", "dapr"), ("deletedWhenUnused", "false")]).await;
         let topic = topic("failed");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.publish(&topic, b"1").await.unwrap();
         inbox.settle(inbox.next().await.token, retry(Duration::ZERO)).await.unwrap();
         assert!(inbox.is_quiet().await);

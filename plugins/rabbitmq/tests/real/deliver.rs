@@ -3,7 +3,7 @@
 use super::harness::*;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{SettleFailure, Subscription, Verdict};
+use whimbrel_sdk::{SettleFailure, Verdict};
 
 const TYPES: [&str; 2] = ["classic", "quorum"];
 
@@ -12,9 +12,9 @@ fn what_is_published_is_delivered_and_settled() {
     run(async {
         let client = Broker::shared().client().await;
         for kind in TYPES {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic(kind);
-            let inbox = bus.subscribe(&topic, 100).await;
+            let inbox = bus.subscribe(&topic, "app", 100).await;
             bus.publish_numbers(&topic, 0..50).await;
             let all = inbox.take(50).await;
             assert!(all.iter().map(number).eq(0..50), "the order of the queue");
@@ -31,9 +31,9 @@ fn what_is_published_is_delivered_and_settled() {
 fn retry_comes_after_the_wait_and_lets_others_pass() {
     run(async {
         for kind in TYPES {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic("retry");
-            let inbox = bus.subscribe(&topic, 100).await;
+            let inbox = bus.subscribe(&topic, "app", 100).await;
             bus.publish(&topic, b"1").await.unwrap();
             let first = inbox.next().await;
             let since = Instant::now();
@@ -54,8 +54,8 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
             assert_eq!(last.count, Some(3));
             inbox.ack(&last).await;
             assert_eq!(inbox.settle(last.token, Verdict::Ack).await, Err(SettleFailure::Stale));
-            assert_eq!(bus.rabbitmq.stale_settlements(), 2);
-            inbox.subscription.stop().await;
+            assert_eq!(bus.adapter.stale_settlements(), 2);
+            inbox.stop().await;
             let client = Broker::shared().client().await;
             until("all is settled", async || client.ready(&format!("app-{topic}")).await == Some(0)).await;
         }
@@ -66,9 +66,9 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
 fn instances_of_one_group_share() {
     run(async {
         for kind in TYPES {
-            let (one, two) = (Bus::shared(&[("queueType", kind)]).await, Bus::shared(&[("queueType", kind)]).await);
+            let (one, two) = (shared(&[("queueType", kind)]).await, shared(&[("queueType", kind)]).await);
             let topic = topic("share");
-            let (a, b) = (one.subscribe(&topic, 20).await, two.subscribe(&topic, 20).await);
+            let (a, b) = (one.subscribe(&topic, "app", 20).await, two.subscribe(&topic, "app", 20).await);
             one.publish_numbers(&topic, 0..500).await;
             let mut seen = Vec::new();
             let mut shares = [0, 0];
@@ -96,9 +96,9 @@ fn credit_is_never_exceeded() {
     run(async {
         let client = Broker::shared().client().await;
         let check = async |settings: &[(&str, &str)], max_unsettled: u32, limit: u32| {
-            let bus = Bus::shared(settings).await;
+            let bus = shared(settings).await;
             let topic = topic("credit");
-            let inbox = bus.subscribe(&topic, max_unsettled).await;
+            let inbox = bus.subscribe(&topic, "app", max_unsettled).await;
             bus.publish_numbers(&topic, 0..60).await;
             let mut held = inbox.take(usize::try_from(limit).unwrap()).await;
             let mut done = 0;
@@ -128,9 +128,9 @@ fn credit_is_never_exceeded() {
 #[test]
 fn what_waits_counts() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("waits");
-        let inbox = bus.subscribe(&topic, 2).await;
+        let inbox = bus.subscribe(&topic, "app", 2).await;
         bus.publish_numbers(&topic, 0..4).await;
         for delivery in inbox.take(2).await {
             inbox.settle(delivery.token, retry(Duration::from_millis(800))).await.unwrap();
@@ -146,9 +146,9 @@ fn what_waits_counts() {
 fn a_retry_of_what_cannot_be_kept_waits_its_time_too() {
     run(async {
         for kind in TYPES {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic("large");
-            let inbox = bus.subscribe(&topic, 10).await;
+            let inbox = bus.subscribe(&topic, "app", 10).await;
             let data = vec![7; 12 << 20];
             for _ in 0..4 {
                 bus.publish(&topic, &data).await.unwrap();
@@ -172,16 +172,16 @@ fn a_retry_of_what_cannot_be_kept_waits_its_time_too() {
 fn pause_and_resume_keep_the_credit() {
     run(async {
         for kind in TYPES {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic("pause");
-            let inbox = bus.subscribe(&topic, 10).await;
+            let inbox = bus.subscribe(&topic, "app", 10).await;
             bus.publish_numbers(&topic, 0..4).await;
             let held = inbox.take(4).await;
-            inbox.subscription.pause().await;
+            inbox.pause().await;
             bus.publish_numbers(&topic, 4..30).await;
             assert!(inbox.is_quiet().await, "paused");
             inbox.ack(&held[0]).await;
-            inbox.subscription.resume().await;
+            inbox.resume().await;
             // Three are still held, so seven more may come.
             let mut more = inbox.take(7).await;
             assert!(inbox.is_quiet().await, "beyond the credit");
@@ -192,11 +192,11 @@ fn pause_and_resume_keep_the_credit() {
             assert!(inbox.ack_all(&rest).await.iter().all(Result::is_ok));
             assert_eq!(inbox.take(9).await.len(), 9);
             // Paused with all of the credit in use, nothing can be taken until some of it is free.
-            let last = bus.subscribe(&format!("{topic}b"), 1).await;
+            let last = bus.subscribe(&format!("{topic}b"), "app", 1).await;
             bus.publish_numbers(&format!("{topic}b"), 0..2).await;
             let first = last.next().await;
-            last.subscription.pause().await;
-            last.subscription.resume().await;
+            last.pause().await;
+            last.resume().await;
             assert!(last.is_quiet().await);
             last.ack(&first).await;
             last.ack(&last.next().await).await;
@@ -208,18 +208,18 @@ fn pause_and_resume_keep_the_credit() {
 fn what_was_not_settled_goes_to_the_next() {
     run(async {
         for kind in TYPES {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic("stop");
-            let inbox = bus.subscribe(&topic, 100).await;
+            let inbox = bus.subscribe(&topic, "app", 100).await;
             bus.publish_numbers(&topic, 0..100).await;
             let held = inbox.take(100).await;
             assert!(inbox.ack_all(&held[..40]).await.iter().all(Result::is_ok));
             inbox.settle(held[40].token, retry(Duration::from_secs(3600))).await.unwrap();
             let since = Instant::now();
-            inbox.subscription.stop().await;
+            inbox.stop().await;
             assert!(since.elapsed() < Duration::from_secs(2));
-            let other = Bus::shared(&[("queueType", kind)]).await;
-            let next = other.subscribe(&topic, 100).await;
+            let other = shared(&[("queueType", kind)]).await;
+            let next = other.subscribe(&topic, "app", 100).await;
             let again = next.take(60).await;
             assert_eq!(again.iter().map(number).collect::<HashSet<_>>(), (40..100).collect());
             assert!(again.iter().all(|delivery| delivery.count == Some(2)), "{:?}", again[0].count);
@@ -233,14 +233,14 @@ fn what_was_not_settled_goes_to_the_next() {
 #[test]
 fn a_wait_outlasts_its_subscription() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("outlast");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.publish(&topic, b"1").await.unwrap();
         let since = Instant::now();
         inbox.settle(inbox.next().await.token, retry(Duration::from_secs(1))).await.unwrap();
-        inbox.subscription.stop().await;
-        let inbox = bus.subscribe(&topic, 10).await;
+        inbox.stop().await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         let again = inbox.next().await;
         assert!(since.elapsed() >= Duration::from_secs(1), "{:?}", since.elapsed());
         assert_eq!(again.count, Some(2));
@@ -251,11 +251,10 @@ fn a_wait_outlasts_its_subscription() {
 #[test]
 fn the_stream_ends_with_the_subscription_and_with_the_connection() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("end");
-        let (one, two) = (bus.subscribe(&topic, 10).await, bus.subscribe(&format!("{topic}b"), 10).await);
-        let Inbox { subscription, .. } = one;
-        subscription.stop().await;
+        let (one, two) = (bus.subscribe(&topic, "app", 10).await, bus.subscribe(&format!("{topic}b"), "app", 10).await);
+        one.stop().await;
         bus.publish(&format!("{topic}b"), b"1").await.unwrap();
         two.ack(&two.next().await).await;
         bus.close().await;
@@ -269,10 +268,10 @@ fn many_subscriptions_share_a_connection() {
     run(async {
         let broker = Broker::shared();
         let name = topic("census");
-        let bus = Bus::shared(&[("clientName", &name)]).await;
+        let bus = shared(&[("clientName", &name)]).await;
         let mut inboxes = Vec::new();
         for number in 0..60 {
-            inboxes.push(bus.subscribe(&format!("{name}.{number}"), 10).await);
+            inboxes.push(bus.subscribe(&format!("{name}.{number}"), "app", 10).await);
         }
         for number in 0..60 {
             bus.publish(&format!("{name}.{number}"), b"1").await.unwrap();
@@ -286,10 +285,10 @@ fn many_subscriptions_share_a_connection() {
         };
         assert_eq!(census().await, 2);
         for inbox in inboxes {
-            inbox.subscription.stop().await;
+            inbox.stop().await;
         }
         until("the consuming connection is gone", async || census().await == 1).await;
         bus.publish(&format!("{name}.0"), b"1").await.unwrap();
-        assert_eq!(number(&bus.subscribe(&format!("{name}.0"), 10).await.next().await), 1);
+        assert_eq!(number(&bus.subscribe(&format!("{name}.0"), "app", 10).await.next().await), 1);
     });
 }

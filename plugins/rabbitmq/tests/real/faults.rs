@@ -16,16 +16,16 @@ fn old_tokens_mean_nothing_after_a_reconnect() {
     run(async {
         for kind in TYPES {
             let proxy = Proxy::start(Broker::shared().port).await;
-            let bus = Bus::open(&url(proxy.port), &[("queueType", kind)]).await;
+            let bus = open(&url(proxy.port), &[("queueType", kind)]).await;
             let topic = topic("stale");
-            let inbox = bus.subscribe(&topic, 50).await;
+            let inbox = bus.subscribe(&topic, "app", 50).await;
             bus.publish_numbers(&topic, 0..50).await;
             let old = inbox.take(50).await;
             proxy.cut();
             let new = inbox.take(50).await;
             assert!(new.iter().all(|delivery| delivery.count == Some(2)), "{:?}", new[0].count);
             assert_eq!(inbox.ack_all(&old).await, vec![Err(SettleFailure::Stale); 50]);
-            assert_eq!(bus.rabbitmq.stale_settlements(), 50);
+            assert_eq!(bus.adapter.stale_settlements(), 50);
             // Had one of them been sent, the broker would have closed the channel, or settled others.
             assert!(inbox.is_quiet().await);
             assert!(inbox.ack_all(&new).await.iter().all(Result::is_ok));
@@ -42,9 +42,9 @@ fn retries_outlast_a_reconnect() {
     run(async {
         for kind in TYPES {
             let proxy = Proxy::start(Broker::shared().port).await;
-            let bus = Bus::open(&url(proxy.port), &[("queueType", kind)]).await;
+            let bus = open(&url(proxy.port), &[("queueType", kind)]).await;
             let topic = topic("patience");
-            let inbox = bus.subscribe(&topic, 50).await;
+            let inbox = bus.subscribe(&topic, "app", 50).await;
             bus.publish(&topic, b"1").await.unwrap();
             inbox.settle(inbox.next().await.token, retry(Duration::ZERO)).await.unwrap();
             let second = inbox.next().await;
@@ -64,7 +64,7 @@ fn a_swallowed_confirm_is_unknown() {
     run(async {
         let client = Broker::shared().client().await;
         let proxy = Proxy::start(Broker::shared().port).await;
-        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let bus = open(&url(proxy.port), &[]).await;
         let topic = topic("confirm");
         let queue = client.listen(&topic).await;
         for number in [b"0", b"1"] {
@@ -91,10 +91,10 @@ fn cuts_at_any_byte() {
         let client = Broker::shared().client().await;
         let mut rng = fastrand::Rng::with_seed(11);
         let proxy = Proxy::start(Broker::shared().port).await;
-        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let bus = open(&url(proxy.port), &[]).await;
         let topic = topic("cuts");
         let queue = client.listen(&topic).await;
-        let inbox = bus.subscribe(&topic, 100).await;
+        let inbox = bus.subscribe(&topic, "app", 100).await;
         let (mut confirmed, mut seen) = (HashSet::new(), HashSet::new());
         for round in 0..25u32 {
             proxy.cut_after(rng.usize(1..600));
@@ -128,15 +128,15 @@ fn what_a_dead_instance_held_goes_to_others() {
         let topic = topic("dead");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
-            let inbox = bus.subscribe(&topic, 100).await;
+            let bus = shared(&[("queueType", kind)]).await;
+            let inbox = bus.subscribe(&topic, "app", 100).await;
             bus.publish_numbers(&topic, 0..30).await;
             assert_eq!(inbox.take(30).await.len(), 30);
         });
         drop(runtime);
         run(async {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
-            let inbox = bus.subscribe(&topic, 7).await;
+            let bus = shared(&[("queueType", kind)]).await;
+            let inbox = bus.subscribe(&topic, "app", 7).await;
             let mut seen = HashSet::new();
             while seen.len() < 30 {
                 let delivery = inbox.next().await;
@@ -165,7 +165,7 @@ async fn publisher(bus: Rc<Bus>, topic: Rc<str>, account: Rc<Account>) {
         let first = account.next.get();
         account.next.set(first + 20);
         let list = (first..first + 20).map(|number| message(&topic, number.to_string().as_bytes())).collect();
-        let results = bus.rabbitmq.publish(list, Duration::from_secs(3)).await;
+        let results = bus.adapter.publish(list, Duration::from_secs(3)).await;
         for (number, result) in (first..).zip(results) {
             let fate = match result {
                 Ok(()) => &account.confirmed,
@@ -191,8 +191,8 @@ async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
 async fn nothing_is_lost(broker: &Broker, url: &str, kind: &str, faults: u32, fault: impl AsyncFn(u32)) {
     let name = topic("loss");
     let queue = broker.client().await.listen(&name).await;
-    let bus = Rc::new(Bus::open(url, &[("queueType", kind), ("heartBeat", "2s"), ("dialTimeout", "2s")]).await);
-    let inbox = Rc::new(bus.subscribe(&name, 64).await);
+    let bus = Rc::new(open(url, &[("queueType", kind), ("heartBeat", "2s"), ("dialTimeout", "2s")]).await);
+    let inbox = Rc::new(bus.subscribe(&name, "app", 64).await);
     let (account, topic): (Rc<Account>, Rc<str>) = (Rc::default(), name.as_str().into());
     let publishers: Vec<_> = (0..8)
         .map(|_| tokio::task::spawn_local(publisher(Rc::clone(&bus), Rc::clone(&topic), Rc::clone(&account))))
@@ -277,11 +277,11 @@ fn nothing_is_lost_when_connections_are_cut() {
 fn news_tell_how_the_connection_stands() {
     run(async {
         let proxy = Proxy::start(Broker::shared().port).await;
-        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let bus = open(&url(proxy.port), &[]).await;
         bus.hears("ready", |status| matches!(status, Status::Ready)).await;
         proxy.cut();
         bus.hears("why", |status| matches!(status, Status::Connecting(why) if !why.is_empty())).await;
         bus.hears("ready again", |status| matches!(status, Status::Ready)).await;
-        bus.rabbitmq.ping().await.unwrap();
+        bus.adapter.ping().await.unwrap();
     });
 }

@@ -1,54 +1,19 @@
 //! A broker, an adapter, a consumer, an independent client, and a proxy that can cut connections.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::channel::{mpsc, oneshot};
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::{JoinHandle, LocalSet};
 use whimbrel_rabbitmq::{Rabbitmq, RabbitmqSubscription};
-use whimbrel_sdk::{
-    Adapter, Config, Delivery, DeliverySink, Failure, Message, Property, SettleFailure, Settlement, Status, StatusSink,
-    SubscribeOptions, Subscription, Verdict,
-};
+use whimbrel_sdk::{Config, Failure, SubscribeOptions, testing};
 
-/// No test takes longer than this. A broker of its own needs some of it.
-const TEST_MAX: Duration = Duration::from_secs(240);
-
-/// Nothing that should happen takes longer than this.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-
-/// What should not happen would have by now.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(300);
-
-/// Runs a test on one thread, as a component would.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(TEST_MAX, test).await.expect("the test hangs");
-    });
-}
-
-/// Waits until something holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let give_up = Instant::now() + SOON;
-    while !holds().await {
-        assert!(Instant::now() < give_up, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+pub(crate) use whimbrel_sdk::testing::{A_WHILE, Proxy, SOON, message, number, options, pairs, retry, run, until};
 
 /// A real RabbitMQ, started by the tests' own commands. It ends with this process.
 pub(crate) struct Broker {
@@ -225,251 +190,31 @@ impl Client {
 }
 
 /// An open adapter.
-pub(crate) struct Bus {
-    pub(crate) rabbitmq: Rc<Rabbitmq>,
-    pub(crate) news: RefCell<mpsc::Receiver<Status>>,
-}
+pub(crate) type Bus = testing::Bus<Rabbitmq>;
+
+/// The host's end of a subscription.
+pub(crate) type Inbox = testing::Inbox<RabbitmqSubscription>;
 
 /// A configuration as the host would hand it in.
 pub(crate) fn config(url: &str, instance: &str, settings: &[(&str, &str)]) -> Config {
-    let all = [("connectionString", url)].into_iter().chain(settings.iter().copied());
-    let properties = all.map(|(name, value)| Property { name: name.to_owned(), value: value.to_owned() }).collect();
-    Config { name: "bus".to_owned(), properties, instance: instance.to_owned() }
+    let all: Vec<_> = [("connectionString", url)].into_iter().chain(settings.iter().copied()).collect();
+    testing::config(instance, &all)
 }
 
-impl Bus {
-    pub(crate) async fn open(url: &str, settings: &[(&str, &str)]) -> Self {
-        Self::try_open(url, settings).await.unwrap()
-    }
-
-    /// On the broker that is shared.
-    pub(crate) async fn shared(settings: &[(&str, &str)]) -> Self {
-        Self::open(&Broker::shared().url(), settings).await
-    }
-
-    pub(crate) async fn try_open(url: &str, settings: &[(&str, &str)]) -> Result<Self, Failure> {
-        let (sink, news) = StatusSink::channel();
-        let opening = Rabbitmq::open(config(url, "i", settings), sink);
-        let rabbitmq = tokio::time::timeout(SOON, opening).await.expect("open hangs")?;
-        Ok(Self { rabbitmq: Rc::new(rabbitmq), news: RefCell::new(news) })
-    }
-
-    pub(crate) async fn publish(&self, topic: &str, data: &[u8]) -> Result<(), Failure> {
-        self.send(message(topic, data)).await
-    }
-
-    pub(crate) async fn send(&self, message: Message) -> Result<(), Failure> {
-        let mut results = self.rabbitmq.publish(vec![message], SOON).await;
-        assert_eq!(results.len(), 1);
-        results.remove(0)
-    }
-
-    /// Publishes the numbers.
-    pub(crate) async fn publish_numbers(&self, topic: &str, numbers: std::ops::Range<u32>) {
-        let messages = numbers.map(|number| message(topic, number.to_string().as_bytes())).collect();
-        let results = self.rabbitmq.publish(messages, SOON).await;
-        assert!(results.iter().all(Result::is_ok), "{results:?}");
-    }
-
-    pub(crate) async fn subscribe(&self, topic: &str, max_unsettled: u32) -> Inbox {
-        self.try_subscribe(topic, max_unsettled, &[]).await.unwrap()
-    }
-
-    pub(crate) async fn try_subscribe(
-        &self,
-        topic: &str,
-        max_unsettled: u32,
-        metadata: &[(&str, &str)],
-    ) -> Result<Inbox, Failure> {
-        let options = SubscribeOptions { max_unsettled, start: None, metadata: pairs(metadata) };
-        let (sink, lists, ended) = DeliverySink::channel();
-        let subscribing = self.rabbitmq.subscribe(topic.to_owned(), "app".to_owned(), options, sink);
-        let subscription = tokio::time::timeout(SOON, subscribing).await.expect("subscribe hangs")?;
-        Ok(Inbox { subscription, lists: RefCell::new(lists), _ended: ended, waiting: RefCell::default() })
-    }
-
-    /// Waits for news of a kind.
-    pub(crate) async fn hears(&self, what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
-        let listening = async {
-            loop {
-                let status = poll_fn(|context| self.news.borrow_mut().poll_next_unpin(context)).await;
-                let status = status.expect("no more news");
-                if is_it(&status) {
-                    return status;
-                }
-            }
-        };
-        tokio::time::timeout(SOON, listening).await.unwrap_or_else(|_| panic!("no news: {what}"))
-    }
-
-    pub(crate) async fn close(self) {
-        let closing = Rc::clone(&self.rabbitmq).close();
-        tokio::time::timeout(Duration::from_secs(5), closing).await.expect("close hangs");
-    }
+pub(crate) async fn open(url: &str, settings: &[(&str, &str)]) -> Bus {
+    Bus::open(config(url, "i", settings)).await
 }
 
-pub(crate) fn message(topic: &str, data: &[u8]) -> Message {
-    Message { topic: topic.to_owned(), key: None, data: data.to_vec(), metadata: Vec::new() }
+/// On the broker that is shared.
+pub(crate) async fn shared(settings: &[(&str, &str)]) -> Bus {
+    open(&Broker::shared().url(), settings).await
 }
 
-pub(crate) fn pairs(metadata: &[(&str, &str)]) -> Vec<(String, String)> {
-    metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+pub(crate) async fn try_open(url: &str, settings: &[(&str, &str)]) -> Result<Bus, Failure> {
+    Bus::try_open(config(url, "i", settings)).await
 }
 
-/// The host's end of a subscription.
-pub(crate) struct Inbox {
-    pub(crate) subscription: RabbitmqSubscription,
-    lists: RefCell<mpsc::Receiver<Vec<Delivery>>>,
-    _ended: oneshot::Receiver<Failure>,
-    waiting: RefCell<std::collections::VecDeque<Delivery>>,
-}
-
-impl Inbox {
-    /// All deliveries that have come; waits for one.
-    pub(crate) async fn list(&self) -> Vec<Delivery> {
-        let first = self.next().await;
-        std::iter::once(first).chain(self.waiting.take()).collect()
-    }
-
-    /// The next delivery, if one comes in time. None also at the end of the stream.
-    pub(crate) async fn within(&self, wait: Duration) -> Option<Delivery> {
-        if let Some(delivery) = self.waiting.borrow_mut().pop_front() {
-            return Some(delivery);
-        }
-        let list = tokio::time::timeout(wait, self.next_list()).await.ok()??;
-        assert!(!list.is_empty(), "an empty list was handed over");
-        self.waiting.borrow_mut().extend(list);
-        self.waiting.borrow_mut().pop_front()
-    }
-
-    async fn next_list(&self) -> Option<Vec<Delivery>> {
-        poll_fn(|context| self.lists.borrow_mut().poll_next_unpin(context)).await
-    }
-
-    pub(crate) async fn next(&self) -> Delivery {
-        self.within(SOON).await.expect("no delivery")
-    }
-
-    pub(crate) async fn take(&self, count: usize) -> Vec<Delivery> {
-        let mut all = Vec::new();
-        while all.len() < count {
-            all.push(self.next().await);
-        }
-        all
-    }
-
-    pub(crate) async fn is_quiet(&self) -> bool {
-        self.within(A_WHILE).await.is_none()
-    }
-
-    /// Whether the stream has ended.
-    pub(crate) async fn has_ended(&self) -> bool {
-        self.waiting.borrow_mut().clear();
-        let ending = async { while self.next_list().await.is_some() {} };
-        tokio::time::timeout(SOON, ending).await.is_ok()
-    }
-
-    pub(crate) async fn settle(&self, token: u64, verdict: Verdict) -> Result<(), SettleFailure> {
-        let mut results = self.subscription.settle(vec![Settlement { token, verdict }]).await;
-        assert_eq!(results.len(), 1);
-        results.remove(0)
-    }
-
-    pub(crate) async fn ack(&self, delivery: &Delivery) {
-        self.settle(delivery.token, Verdict::Ack).await.unwrap();
-    }
-
-    pub(crate) async fn ack_all(&self, deliveries: &[Delivery]) -> Vec<Result<(), SettleFailure>> {
-        let settlement = |delivery: &Delivery| Settlement { token: delivery.token, verdict: Verdict::Ack };
-        self.subscription.settle(deliveries.iter().map(settlement).collect()).await
-    }
-}
-
-/// The number in a message.
-pub(crate) fn number(delivery: &Delivery) -> u32 {
-    std::str::from_utf8(&delivery.message.data).unwrap().parse().unwrap()
-}
-
-pub(crate) fn retry(wait: Duration) -> Verdict {
-    Verdict::Retry(u64::try_from(wait.as_nanos()).unwrap())
-}
-
-/// Stands between adapter and broker.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    connections: Rc<RefCell<Vec<JoinHandle<()>>>>,
-    mute: Rc<Cell<bool>>,
-    /// Bytes of answers that may pass before everything is cut.
-    left: Rc<Cell<Option<usize>>>,
-    listener: JoinHandle<()>,
-}
-
-impl Proxy {
-    pub(crate) async fn start(server: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (connections, mute, left) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)), Rc::default());
-        let (kept, muted, counted) = (Rc::clone(&connections), Rc::clone(&mute), Rc::clone(&left));
-        let listener = tokio::task::spawn_local(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = tokio::net::TcpStream::connect(("127.0.0.1", server)).await else { continue };
-                let relaying = relay(client, server, Rc::clone(&muted), Rc::clone(&counted));
-                kept.borrow_mut().push(tokio::task::spawn_local(relaying));
-            }
-        });
-        Self { port, connections, mute, left, listener }
-    }
-
-    /// Ends all connections.
-    pub(crate) fn cut(&self) {
-        self.connections.borrow_mut().drain(..).for_each(|connection| connection.abort());
-    }
-
-    /// Ends the connection on which so many more bytes of answers have come, in the middle of whatever they are.
-    pub(crate) fn cut_after(&self, bytes: usize) {
-        self.left.set(Some(bytes));
-    }
-
-    /// Swallows what the server says.
-    pub(crate) fn mute(&self, mute: bool) {
-        self.mute.set(mute);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.listener.abort();
-    }
-}
-
-async fn relay(
-    client: tokio::net::TcpStream,
-    server: tokio::net::TcpStream,
-    mute: Rc<Cell<bool>>,
-    left: Rc<Cell<Option<usize>>>,
-) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let asking = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(|_| ()) };
-    let answering = async {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let count = from_server.read(&mut buffer).await?;
-            if count == 0 {
-                return Ok::<(), std::io::Error>(());
-            }
-            if mute.get() {
-                continue;
-            }
-            if let Some(room) = left.get() {
-                if room < count {
-                    left.set(None);
-                    return to_client.write_all(&buffer[..room]).await;
-                }
-                left.set(Some(room - count));
-            }
-            to_client.write_all(&buffer[..count]).await?;
-        }
-    };
-    tokio::select! { ended = asking => ended.ok(), ended = answering => ended.ok() };
+/// How to subscribe, with metadata.
+pub(crate) fn with(max_unsettled: u32, metadata: &[(&str, &str)]) -> SubscribeOptions {
+    SubscribeOptions { metadata: pairs(metadata), ..options(max_unsettled) }
 }

@@ -99,8 +99,8 @@ fn garbage_instead_of_an_answer() {
         for bytes in garbage {
             let shown = bytes.clone();
             let (port, connections) = script(move |turn| handshake(turn).or_else(|| Some(bytes.clone()))).await;
-            let bus = Bus::open(&url(port), &[]).await;
-            let results = bus.rabbitmq.publish(vec![message("t", b"x")], Duration::from_millis(700)).await;
+            let bus = open(&url(port), &[]).await;
+            let results = bus.adapter.publish(vec![message("t", b"x")], Duration::from_millis(700)).await;
             assert!(
                 matches!(results[..], [Err(Failure::Unknown(_) | Failure::Transient(_))]),
                 "{shown:?}: {results:?}"
@@ -115,12 +115,12 @@ fn garbage_instead_of_an_answer() {
 fn a_peer_that_hangs_up() {
     run(async {
         let (port, connections) = script(handshake).await;
-        let bus = Bus::open(&url(port), &[]).await;
-        let subscribing = bus.try_subscribe("t", 10, &[]);
+        let bus = open(&url(port), &[]).await;
+        let subscribing = bus.try_subscribe("t", "app", with(10, &[]));
         let publishing = async {
             let since = std::time::Instant::now();
             while since.elapsed() < Duration::from_secs(2) {
-                let result = bus.rabbitmq.publish(vec![message("t", b"x")], Duration::from_millis(50)).await;
+                let result = bus.adapter.publish(vec![message("t", b"x")], Duration::from_millis(50)).await;
                 assert!(matches!(result[..], [Err(Failure::Unknown(_) | Failure::Transient(_))]), "{result:?}");
             }
         };

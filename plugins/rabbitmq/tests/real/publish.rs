@@ -7,9 +7,9 @@ use whimbrel_sdk::{Adapter, Failure, Message, Status};
 #[test]
 fn bytes_and_metadata_come_back() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("bytes");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         let all: Vec<u8> = (0..=255).collect();
         let around = |size: usize| vec![0xA5; size];
         let (frame, large) = (131_072 - 8, 3 << 20);
@@ -58,11 +58,11 @@ fn bytes_and_metadata_come_back() {
 fn many_at_once_are_confirmed_each() {
     run(async {
         let client = Broker::shared().client().await;
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("many");
         let queue = client.listen(&topic).await;
         let since = Instant::now();
-        let calls = (0..200).map(|_| bus.rabbitmq.publish(vec![message(&topic, b"x"); 10], SOON));
+        let calls = (0..200).map(|_| bus.adapter.publish(vec![message(&topic, b"x"); 10], SOON));
         let results = futures::future::join_all(calls).await.concat();
         assert!(results.iter().all(Result::is_ok));
         // Pipelined, and not one after the other, each with a disk write.
@@ -75,29 +75,29 @@ fn many_at_once_are_confirmed_each() {
 #[test]
 fn without_a_queue() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let name = topic("nobody");
         bus.publish(&name, b"1").await.unwrap();
         bus.hears("data loss", |status| matches!(status, Status::DataLoss(text) if text.contains(&name))).await;
         bus.publish(&name, b"2").await.unwrap();
 
-        let strict = Bus::shared(&[("allowUnroutable", "false")]).await;
+        let strict = shared(&[("allowUnroutable", "false")]).await;
         let mut messages: Vec<Message> = (0..3).map(|number| message(&name, &[number])).collect();
         messages[1].metadata = pairs(&[("messageID", "mine")]);
-        let results = strict.rabbitmq.publish(messages, SOON).await;
+        let results = strict.adapter.publish(messages, SOON).await;
         let refused =
             |result: &Result<(), Failure>| matches!(result, Err(Failure::Transient(text)) if text.contains("no-queue"));
         assert!(results.iter().all(refused), "{results:?}");
         // The others of a call are not to blame.
         let other = topic("somebody");
-        let inbox = strict.subscribe(&other, 10).await;
+        let inbox = strict.subscribe(&other, "app", 10).await;
         let results = strict
-            .rabbitmq
+            .adapter
             .publish(vec![message(&other, b"1"), message(&name, b"1"), message(&other, b"2")], SOON)
             .await;
         assert!(results[0].is_ok() && refused(&results[1]) && results[2].is_ok(), "{results:?}");
         assert_eq!(inbox.take(2).await.len(), 2);
-        let inbox = strict.subscribe(&name, 10).await;
+        let inbox = strict.subscribe(&name, "app", 10).await;
         strict.publish(&name, b"3").await.unwrap();
         assert_eq!(number(&inbox.next().await), 3);
     });
@@ -106,10 +106,10 @@ fn without_a_queue() {
 #[test]
 fn a_full_queue_is_throttled_and_never_a_success() {
     run(async {
-        let bus = Bus::shared(&[("maxLen", "5"), ("overflow", "reject-publish")]).await;
+        let bus = shared(&[("maxLen", "5"), ("overflow", "reject-publish")]).await;
         let topic = topic("full");
-        let inbox = bus.subscribe(&topic, 1).await;
-        let results = bus.rabbitmq.publish(vec![message(&topic, b"1"); 40], SOON).await;
+        let inbox = bus.subscribe(&topic, "app", 1).await;
+        let results = bus.adapter.publish(vec![message(&topic, b"1"); 40], SOON).await;
         let stored = results.iter().filter(|result| result.is_ok()).count();
         assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(Failure::Throttled(_)))), "{results:?}");
         assert!((5..40).contains(&stored), "{stored}");
@@ -126,9 +126,9 @@ fn the_broker_drops_what_has_expired() {
     run(async {
         let client = Broker::shared().client().await;
         for kind in ["classic", "quorum"] {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let topic = topic("ttl");
-            let inbox = bus.subscribe(&topic, 1).await;
+            let inbox = bus.subscribe(&topic, "app", 1).await;
             bus.publish(&topic, b"0").await.unwrap();
             let first = inbox.next().await;
             for (number, ttl) in [("1", "1"), ("2", "3600")] {
@@ -147,9 +147,10 @@ fn the_broker_drops_what_has_expired() {
 #[test]
 fn priorities_and_routing_keys() {
     run(async {
-        let bus = Bus::shared(&[("exchangeKind", "topic")]).await;
+        let bus = shared(&[("exchangeKind", "topic")]).await;
         let topic = topic("keys");
-        let inbox = bus.try_subscribe(&topic, 1, &[("routingKey", "a.*,b"), ("maxPriority", "5")]).await.unwrap();
+        let inbox =
+            bus.try_subscribe(&topic, "app", with(1, &[("routingKey", "a.*,b"), ("maxPriority", "5")])).await.unwrap();
         let publish = async |number: &str, key: &str, priority: &str| {
             let metadata = pairs(&[("routingKey", key), ("priority", priority)]);
             bus.send(Message { metadata, ..message(&topic, number.as_bytes()) }).await.unwrap();
@@ -172,17 +173,17 @@ fn a_message_that_is_too_large_fails_alone() {
     run(async {
         let broker = Broker::start(&["--max-message-bytes", "1000000"]);
         let client = broker.client().await;
-        let bus = Bus::open(&broker.url(), &[]).await;
+        let bus = open(&broker.url(), &[]).await;
         let topic = topic("size");
         let queue = client.listen(&topic).await;
         let list = vec![message(&topic, b"1"), message(&topic, &vec![0; 1_000_001]), message(&topic, b"2")];
-        let mut results = bus.rabbitmq.publish(list.clone(), SOON).await;
+        let mut results = bus.adapter.publish(list.clone(), SOON).await;
         let large = results.remove(1);
         assert!(matches!(&large, Err(Failure::Invalid(text)) if text.contains("1000000")), "{large:?}");
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         // From now on it is known.
         let since = Instant::now();
-        let results = bus.rabbitmq.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         assert!(
             results[0].is_ok() && matches!(results[1], Err(Failure::Invalid(_))) && results[2].is_ok(),
             "{results:?}"
@@ -198,9 +199,9 @@ fn a_message_that_is_too_large_fails_alone() {
 fn a_broker_that_blocks_publishers() {
     run(async {
         let broker = Broker::start(&[]);
-        let bus = Bus::open(&broker.url(), &[]).await;
+        let bus = open(&broker.url(), &[]).await;
         let topic = topic("blocked");
-        let inbox = bus.subscribe(&topic, 100).await;
+        let inbox = bus.subscribe(&topic, "app", 100).await;
         bus.publish_numbers(&topic, 0..3).await;
         broker.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]);
         let deadline = Duration::from_millis(500);
@@ -208,7 +209,7 @@ fn a_broker_that_blocks_publishers() {
         let give_up = Instant::now() + SOON;
         while !told && Instant::now() < give_up {
             let since = Instant::now();
-            let result = bus.rabbitmq.publish(vec![message(&topic, b"9")], deadline).await.remove(0);
+            let result = bus.adapter.publish(vec![message(&topic, b"9")], deadline).await.remove(0);
             assert!(since.elapsed() < deadline * 4, "{:?}", since.elapsed());
             told = matches!(&result, Err(Failure::Throttled((text, _))) if text.contains("takes no messages"));
             assert!(told || matches!(result, Ok(()) | Err(Failure::Unknown(_))), "{result:?}");
@@ -233,12 +234,12 @@ fn a_broker_that_blocks_publishers() {
 fn a_deadline_is_kept() {
     run(async {
         let proxy = Proxy::start(Broker::shared().port).await;
-        let bus = Bus::open(&url(proxy.port), &[]).await;
+        let bus = open(&url(proxy.port), &[]).await;
         let topic = topic("deadline");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         proxy.mute(true);
         let since = Instant::now();
-        let results = bus.rabbitmq.publish(vec![message(&topic, b"1"); 3], Duration::from_millis(300)).await;
+        let results = bus.adapter.publish(vec![message(&topic, b"1"); 3], Duration::from_millis(300)).await;
         assert!(
             results.iter().all(|result| matches!(result, Err(Failure::Unknown(_) | Failure::Transient(_)))),
             "{results:?}"

@@ -7,7 +7,7 @@ use whimbrel_sdk::{Adapter, Failure, Status, StatusSink};
 
 async fn refused(url: &str, settings: &[(&str, &str)]) -> Failure {
     let since = Instant::now();
-    let Err(failure) = Bus::try_open(url, settings).await else { panic!("it opened: {settings:?}") };
+    let Err(failure) = try_open(url, settings).await else { panic!("it opened: {settings:?}") };
     assert!(since.elapsed() < Duration::from_secs(3), "not at once");
     assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
     failure
@@ -25,8 +25,8 @@ fn credentials() {
             );
         }
         let host = format!("127.0.0.1:{port}");
-        let bus = Bus::open("", &[("hostname", &host), ("username", "guest"), ("password", "guest")]).await;
-        bus.rabbitmq.ping().await.unwrap();
+        let bus = open("", &[("hostname", &host), ("username", "guest"), ("password", "guest")]).await;
+        bus.adapter.ping().await.unwrap();
         bus.close().await;
     });
 }
@@ -41,9 +41,9 @@ fn virtual_hosts() {
         let failure = refused(&format!("{}/a%2Fb", broker.url()), &[]).await;
         assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("\"a/b\"")), "{failure:?}");
         broker.control(&["set_permissions", "-p", "a/b", "guest", ".*", ".*", ".*"]);
-        let bus = Bus::open(&format!("{}/a%2Fb", broker.url()), &[]).await;
+        let bus = open(&format!("{}/a%2Fb", broker.url()), &[]).await;
         let topic = topic("vhost");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.publish(&topic, b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
         let client = broker.client().await;
@@ -65,22 +65,22 @@ fn permissions() {
             "^(app-)?mine\\.sound.*",
             "^(app-)?mine\\..*",
         ]);
-        let bus = Bus::open(&format!("amqp://limited:right@127.0.0.1:{}", broker.port), &[]).await;
+        let bus = open(&format!("amqp://limited:right@127.0.0.1:{}", broker.port), &[]).await;
         let sound = topic("mine.sound");
-        let inbox = bus.subscribe(&sound, 100).await;
+        let inbox = bus.subscribe(&sound, "app", 100).await;
         bus.publish(&sound, b"0").await.unwrap();
         let since = Instant::now();
         for number in 1..20 {
             let text = number.to_string();
             let list = vec![message(&sound, text.as_bytes()), message("mine.refused", b"x"), message("yours", b"x")];
-            let results = bus.rabbitmq.publish(list, SOON).await;
+            let results = bus.adapter.publish(list, SOON).await;
             assert!(results[0].is_ok(), "{results:?}");
             let unauthorized = |result: &Result<(), Failure>, name: &str| matches!(result, Err(Failure::Unauthorized(text)) if text.contains("permission") && text.contains(name));
             assert!(unauthorized(&results[1], "mine.refused") && unauthorized(&results[2], "yours"), "{results:?}");
         }
         assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
         assert!(inbox.take(20).await.iter().map(number).eq(0..20));
-        let failure = bus.try_subscribe("yours", 10, &[]).await.err();
+        let failure = bus.try_subscribe("yours", "app", with(10, &[])).await.err();
         assert!(matches!(&failure, Some(Failure::Unauthorized(text)) if text.contains("yours")), "{failure:?}");
         bus.publish(&sound, b"20").await.unwrap();
         assert_eq!(number(&inbox.next().await), 20);
@@ -136,12 +136,12 @@ fn a_broker_that_comes_later() {
         broker.kill();
         let url = broker.url();
         let starting = tokio::task::spawn_blocking(move || broker.restart());
-        let (opened, started) = tokio::join!(Bus::try_open(&url, &[("dialTimeout", "2s")]), starting);
+        let (opened, started) = tokio::join!(try_open(&url, &[("dialTimeout", "2s")]), starting);
         started.unwrap();
         let bus = opened.unwrap();
         bus.hears("trying", |status| matches!(status, Status::Connecting(why) if why.is_empty())).await;
         bus.hears("ready", |status| matches!(status, Status::Ready)).await;
-        bus.rabbitmq.ping().await.unwrap();
+        bus.adapter.ping().await.unwrap();
     });
 }
 
@@ -160,9 +160,9 @@ fn an_invalid_setting() {
 fn heartbeats() {
     run(async {
         let proxy = Proxy::start(Broker::shared().port).await;
-        let bus = Bus::open(&url(proxy.port), &[("heartBeat", "1s"), ("dialTimeout", "1s")]).await;
+        let bus = open(&url(proxy.port), &[("heartBeat", "1s"), ("dialTimeout", "1s")]).await;
         let topic = topic("heart");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.hears("ready", |status| matches!(status, Status::Ready)).await;
         // Longer than RabbitMQ waits for one.
         assert!(inbox.within(Duration::from_secs(4)).await.is_none());

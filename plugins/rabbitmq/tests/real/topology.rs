@@ -4,7 +4,7 @@ use super::harness::*;
 use lapin::ExchangeKind;
 use lapin::types::{AMQPValue, FieldTable};
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{Adapter, Failure, Status, Subscription};
+use whimbrel_sdk::{Adapter, Failure, Status};
 
 fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
     let mut table = FieldTable::default();
@@ -19,13 +19,13 @@ fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
 fn what_exists_with_other_settings() {
     run(async {
         let client = Broker::shared().client().await;
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let sound = topic("sound");
-        let inbox = bus.subscribe(&sound, 10).await;
+        let inbox = bus.subscribe(&sound, "app", 10).await;
         let refused = async |settings: &[(&str, &str)], topic: &str, metadata: &[(&str, &str)], name: &str| {
-            let bus = Bus::shared(settings).await;
+            let bus = shared(settings).await;
             let since = Instant::now();
-            let failure = bus.try_subscribe(topic, 10, metadata).await.err().expect("it subscribed");
+            let failure = bus.try_subscribe(topic, "app", with(10, metadata)).await.expect_err("it subscribed");
             assert!(
                 matches!(&failure, Failure::Invalid(text) if text.contains(name) && text.contains(topic)),
                 "{failure:?}"
@@ -48,38 +48,38 @@ fn what_exists_with_other_settings() {
         refused(&[("deletedWhenUnused", "true")], &name, &[], "deletedWhenUnused").await;
         refused(&[("exchangeKind", "topic")], &name, &[], "exchangeKind").await;
         // On the same component: those who do it right go on.
-        let (many, failure) = (bus.try_subscribe(&name, 10, &[("maxPriority", "5")]).await, "maxPriority");
+        let (many, failure) = (bus.try_subscribe(&name, "app", with(10, &[("maxPriority", "5")])).await, "maxPriority");
         assert!(matches!(many.err(), Some(Failure::Invalid(text)) if text.contains(failure)));
         let kind = topic("kind");
         client.exchange(&kind, ExchangeKind::Direct, true, false).await;
         let list = vec![message(&sound, b"1"), message(&kind, b"2"), message(&sound, b"3")];
-        let results = bus.rabbitmq.publish(list, SOON).await;
+        let results = bus.adapter.publish(list, SOON).await;
         assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
         assert!(matches!(&results[1], Err(Failure::Invalid(text)) if text.contains("exchangeKind")), "{results:?}");
         assert_eq!(inbox.take(2).await.iter().map(number).collect::<Vec<_>>(), [1, 3]);
-        assert!(bus.subscribe(&name, 10).await.is_quiet().await);
+        assert!(bus.subscribe(&name, "app", 10).await.is_quiet().await);
     });
 }
 
 #[test]
 fn names_the_broker_forbids() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         for name in ["amq.topic", "", "a\nb", &"x".repeat(256)] {
             let result = bus.publish(name, b"1").await;
             assert!(matches!(result, Err(Failure::Invalid(_))), "{name}: {result:?}");
-            let result = bus.try_subscribe(name, 10, &[]).await.err();
+            let result = bus.try_subscribe(name, "app", with(10, &[])).await.err();
             assert!(matches!(result, Some(Failure::Invalid(_))), "{name}: {result:?}");
         }
         // As a name it is sound, and with the group before it, it is not.
         let long = "x".repeat(254);
         bus.publish(&long, b"1").await.unwrap();
-        let result = bus.try_subscribe(&long, 10, &[]).await.err();
+        let result = bus.try_subscribe(&long, "app", with(10, &[])).await.err();
         assert!(matches!(&result, Some(Failure::Invalid(text)) if text.contains("queueName")), "{result:?}");
-        bus.try_subscribe(&long, 10, &[("queueName", "short")]).await.unwrap();
+        bus.try_subscribe(&long, "app", with(10, &[("queueName", "short")])).await.unwrap();
         for name in ["ünïcode ☃", "with space/slash#hash", "%2F"] {
             let name = topic(name);
-            let inbox = bus.subscribe(&name, 10).await;
+            let inbox = bus.subscribe(&name, "app", 10).await;
             bus.publish(&name, b"1").await.unwrap();
             assert_eq!(inbox.next().await.message.topic, name);
         }
@@ -91,9 +91,9 @@ fn a_queue_that_is_deleted_comes_back() {
     run(async {
         let client = Broker::shared().client().await;
         for kind in ["classic", "quorum"] {
-            let bus = Bus::shared(&[("queueType", kind)]).await;
+            let bus = shared(&[("queueType", kind)]).await;
             let (topic, other) = (topic("gone"), topic("bystander"));
-            let (inbox, bystander) = (bus.subscribe(&topic, 10).await, bus.subscribe(&other, 10).await);
+            let (inbox, bystander) = (bus.subscribe(&topic, "app", 10).await, bus.subscribe(&other, "app", 10).await);
             bus.publish(&topic, b"1").await.unwrap();
             let held = inbox.next().await;
             client.delete_queue(&format!("app-{topic}")).await;
@@ -122,7 +122,7 @@ fn a_queue_that_is_deleted_comes_back() {
 fn an_exchange_that_is_deleted_comes_back() {
     run(async {
         let client = Broker::shared().client().await;
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let topic = topic("exchange");
         bus.publish(&topic, b"1").await.unwrap();
         client.channel.exchange_delete(topic.as_str().into(), Default::default()).await.unwrap();
@@ -136,11 +136,11 @@ fn an_exchange_that_is_deleted_comes_back() {
 #[test]
 fn one_queue_for_two_topics() {
     run(async {
-        let bus = Bus::shared(&[]).await;
+        let bus = shared(&[]).await;
         let (one, two) = (topic("one"), topic("two"));
         let queue = format!("both.{one}");
-        let a = bus.try_subscribe(&one, 10, &[("queueName", &queue)]).await.unwrap();
-        let b = bus.try_subscribe(&two, 10, &[("queueName", &queue)]).await.unwrap();
+        let a = bus.try_subscribe(&one, "app", with(10, &[("queueName", &queue)])).await.unwrap();
+        let b = bus.try_subscribe(&two, "app", with(10, &[("queueName", &queue)])).await.unwrap();
         for number in 0..10u8 {
             bus.publish(if number % 2 == 0 { &one } else { &two }, &[b'0' + number]).await.unwrap();
         }
@@ -164,9 +164,9 @@ fn the_brokers_own_dead_letters() {
     run(async {
         let client = Broker::shared().client().await;
         let settings = [("enableDeadLetter", "true"), ("requeueInFailure", "false")];
-        let bus = Bus::shared(&settings).await;
+        let bus = shared(&settings).await;
         let topic = topic("dead");
-        let inbox = bus.subscribe(&topic, 10).await;
+        let inbox = bus.subscribe(&topic, "app", 10).await;
         bus.publish_numbers(&topic, 0..2).await;
         let held = inbox.take(2).await;
         inbox.settle(held[0].token, retry(Duration::from_secs(5))).await.unwrap();
@@ -183,16 +183,16 @@ fn the_brokers_own_dead_letters() {
 #[test]
 fn a_single_active_consumer() {
     run(async {
-        let (one, two) = (Bus::shared(&[]).await, Bus::shared(&[]).await);
+        let (one, two) = (shared(&[]).await, shared(&[]).await);
         let topic = topic("single");
         let metadata = [("singleActiveConsumer", "true")];
-        let a = one.try_subscribe(&topic, 100, &metadata).await.unwrap();
-        let b = two.try_subscribe(&topic, 100, &metadata).await.unwrap();
+        let a = one.try_subscribe(&topic, "app", with(100, &metadata)).await.unwrap();
+        let b = two.try_subscribe(&topic, "app", with(100, &metadata)).await.unwrap();
         one.publish_numbers(&topic, 0..20).await;
         let all = a.take(20).await;
         assert!(b.is_quiet().await);
         assert!(a.ack_all(&all[..10]).await.iter().all(Result::is_ok));
-        a.subscription.stop().await;
+        a.stop().await;
         assert!(b.take(10).await.iter().map(number).eq(10..20));
     });
 }

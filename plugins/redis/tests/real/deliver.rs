@@ -3,7 +3,7 @@
 use super::harness::*;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{SettleFailure, Status, Subscription, Verdict};
+use whimbrel_sdk::{SettleFailure, Status, Verdict};
 
 fn retry(wait: Duration) -> Verdict {
     Verdict::Retry(u64::try_from(wait.as_nanos()).unwrap())
@@ -13,8 +13,8 @@ fn retry(wait: Duration) -> Verdict {
 fn instances_of_one_group_share() {
     run(async {
         let server = Server::start(&[]).await;
-        let one = Bus::open(&server.host(), "one", &[]).await;
-        let two = Bus::open(&server.host(), "two", &[]).await;
+        let one = open(&server.host(), "one", &[]).await;
+        let two = open(&server.host(), "two", &[]).await;
         let (a, b) = (one.subscribe("orders", "app", 20).await, two.subscribe("orders", "app", 20).await);
         let mut seen = Vec::new();
         let mut shares = [0, 0];
@@ -41,7 +41,7 @@ fn instances_of_one_group_share() {
 fn each_group_gets_all_and_from_the_beginning() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         bus.publish_numbers("orders", 0..10).await;
         let inboxes = [bus.subscribe("orders", "one", 100).await, bus.subscribe("orders", "two", 100).await];
         bus.publish_numbers("orders", 10..20).await;
@@ -57,7 +57,7 @@ fn each_group_gets_all_and_from_the_beginning() {
 fn two_subscriptions_of_one_group_to_one_topic_share() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let (a, b) = (bus.subscribe("orders", "app", 5).await, bus.subscribe("orders", "app", 5).await);
         bus.publish_numbers("orders", 0..10).await;
         let (a, b) = (a.take(5).await, b.take(5).await);
@@ -71,7 +71,7 @@ fn two_subscriptions_of_one_group_to_one_topic_share() {
 fn many_topics_need_two_connections() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let mut inboxes = Vec::new();
         for topic in 0..50 {
             inboxes.push(bus.subscribe(&format!("t{topic}"), "app", 10).await);
@@ -93,7 +93,7 @@ fn many_topics_need_two_connections() {
 fn a_new_topic_does_not_wait_for_the_read_that_goes_on() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[("readTimeout", "30s")]).await;
+        let bus = open(&server.host(), "i", &[("readTimeout", "30s")]).await;
         let first = bus.subscribe("first", "app", 10).await;
         bus.publish("first", b"1").await.unwrap();
         first.ack(&first.next().await).await;
@@ -110,7 +110,7 @@ fn credit_is_never_exceeded() {
     run(async {
         let server = Server::start(&[]).await;
         let check = async |settings: &[(&str, &str)], topic: &str, max_unsettled: u32, limit: usize| {
-            let bus = Bus::open(&server.host(), topic, settings).await;
+            let bus = open(&server.host(), topic, settings).await;
             let inbox = bus.subscribe(topic, "app", max_unsettled).await;
             bus.publish_numbers(topic, 0..60).await;
             let mut held = inbox.take(limit).await;
@@ -141,7 +141,7 @@ fn credit_is_never_exceeded() {
 fn what_waits_counts() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 2).await;
         bus.publish_numbers("orders", 0..4).await;
         for delivery in inbox.take(2).await {
@@ -158,7 +158,7 @@ fn what_waits_counts() {
 fn retry_comes_after_the_wait_and_lets_others_pass() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish("orders", b"1").await.unwrap();
         let first = inbox.next().await;
@@ -179,7 +179,7 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
         assert_eq!(last.count, Some(3));
         inbox.ack(&last).await;
         assert_eq!(inbox.settle(last.token, Verdict::Ack).await, Err(SettleFailure::Stale));
-        assert_eq!(bus.redis.stale_settlements(), 2);
+        assert_eq!(bus.adapter.stale_settlements(), 2);
         assert_eq!(server.pending("orders", "app"), 0);
         assert!(inbox.is_quiet().await);
     });
@@ -189,16 +189,16 @@ fn retry_comes_after_the_wait_and_lets_others_pass() {
 fn a_paused_subscription_gets_nothing_and_settles() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[("readTimeout", "30s")]).await;
+        let bus = open(&server.host(), "i", &[("readTimeout", "30s")]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish("orders", b"1").await.unwrap();
         let held = inbox.next().await;
-        let pausing = tokio::time::timeout(Duration::from_secs(5), inbox.subscription.pause());
+        let pausing = tokio::time::timeout(Duration::from_secs(5), inbox.pause());
         pausing.await.expect("pause waits for the read to end by itself");
         bus.publish("orders", b"2").await.unwrap();
         inbox.ack(&held).await;
         assert!(inbox.is_quiet().await);
-        inbox.subscription.resume().await;
+        inbox.resume().await;
         assert_eq!(number(&inbox.next().await), 2);
     });
 }
@@ -207,12 +207,11 @@ fn a_paused_subscription_gets_nothing_and_settles() {
 fn stopping_leaves_what_is_unsettled() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish_numbers("orders", 0..10).await;
         assert_eq!(inbox.take(10).await.len(), 10);
-        let Inbox { subscription, .. } = inbox;
-        subscription.stop().await;
+        inbox.stop().await;
         bus.publish_numbers("orders", 10..12).await;
         assert_eq!(server.pending("orders", "app"), 10, "nothing is fetched any more, nothing is given back");
 
@@ -231,15 +230,14 @@ fn stopping_leaves_what_is_unsettled() {
 fn stopping_frees_what_is_unsettled() {
     run(async {
         let server = Server::start(&[]).await;
-        let one = Bus::open(&server.host(), "one", &[]).await;
-        let two = Bus::open(&server.host(), "two", &[("redeliverInterval", "100ms")]).await;
+        let one = open(&server.host(), "one", &[]).await;
+        let two = open(&server.host(), "two", &[("redeliverInterval", "100ms")]).await;
         let inbox = one.subscribe("orders", "app", 10).await;
         one.publish_numbers("orders", 0..3).await;
         let all = inbox.take(3).await;
         let (asked, wait) = (Instant::now(), Duration::from_secs(3));
         inbox.settle(all[2].token, retry(wait)).await.unwrap();
-        let Inbox { subscription, .. } = inbox;
-        subscription.stop().await;
+        inbox.stop().await;
         assert_eq!(server.pending("orders", "app"), 3, "nothing is acknowledged");
         let other = two.subscribe("orders", "app", 10).await;
         let mut numbers: Vec<_> = other.take(2).await.iter().map(number).collect();
@@ -257,18 +255,17 @@ fn stopping_frees_what_is_unsettled() {
 fn stopping_frees_what_was_never_offered() {
     run(async {
         let server = Server::start(&[]).await;
-        let one = Bus::open(&server.host(), "one", &[]).await;
-        let two = Bus::open(&server.host(), "two", &[("redeliverInterval", "100ms")]).await;
+        let one = open(&server.host(), "one", &[]).await;
+        let two = open(&server.host(), "two", &[("redeliverInterval", "100ms")]).await;
         let unread = one.subscribe("orders", "app", 100).await;
         // The first list waits in the channel, the rest in the outbox.
         one.publish("orders", b"0").await.unwrap();
-        until("the first is fetched", || server.pending("orders", "app") == 1).await;
+        until("the first is fetched", async || server.pending("orders", "app") == 1).await;
         one.publish("orders", b"1").await.unwrap();
-        until("the second is fetched", || server.pending("orders", "app") == 2).await;
+        until("the second is fetched", async || server.pending("orders", "app") == 2).await;
         one.publish_numbers("orders", 2..20).await;
-        until("all is fetched", || server.pending("orders", "app") == 20).await;
-        let Inbox { subscription, .. } = unread;
-        subscription.stop().await;
+        until("all is fetched", async || server.pending("orders", "app") == 20).await;
+        unread.stop().await;
         let other = two.subscribe("orders", "app", 100).await;
         assert!(other.take(17).await.iter().all(|delivery| delivery.count == Some(2)));
     });
@@ -282,11 +279,11 @@ fn consumers_go_when_nothing_is_pending_for_them() {
             let info: redis::streams::StreamInfoConsumersReply = server.ask("XINFO CONSUMERS orders app");
             info.consumers.into_iter().map(|consumer| consumer.name).collect::<Vec<_>>()
         };
-        let busy = Bus::open(&server.host(), "busy", &[]).await;
+        let busy = open(&server.host(), "busy", &[]).await;
         let inbox = busy.subscribe("orders", "app", 1).await;
         busy.publish("orders", b"1").await.unwrap();
         inbox.next().await;
-        let idle = Bus::open(&server.host(), "idle", &[]).await;
+        let idle = open(&server.host(), "idle", &[]).await;
         let other = idle.subscribe("orders", "app", 10).await;
         idle.publish("orders", b"2").await.unwrap();
         other.ack(&other.next().await).await;
@@ -303,14 +300,15 @@ fn consumers_go_when_nothing_is_pending_for_them() {
 fn closing_ends_everything() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..100).await;
         assert_eq!(inbox.take(100).await.len(), 100);
         bus.close().await;
         assert!(inbox.has_ended().await);
         assert_eq!(server.pending("orders", "app"), 100);
-        until("the connections are gone", || !server.ask::<String>("CLIENT LIST").contains("name=whimbrel")).await;
+        until("the connections are gone", async || !server.ask::<String>("CLIENT LIST").contains("name=whimbrel"))
+            .await;
     });
 }
 
@@ -318,7 +316,7 @@ fn closing_ends_everything() {
 fn large_messages_do_not_fill_the_memory_at_once() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let data = vec![7; 3 << 20];
         for _ in 0..30 {
             bus.publish("orders", &data).await.unwrap();
@@ -336,7 +334,7 @@ fn large_messages_do_not_fill_the_memory_at_once() {
 fn an_idle_subscription_asks_little() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;

@@ -16,7 +16,7 @@ fn die_holding(server: &Server, instance: &str, count: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let host = server.host();
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&host, instance, &[]).await;
+        let bus = open(&host, instance, &[]).await;
         let inbox = bus.subscribe("orders", "app", 100).await;
         bus.publish_numbers("orders", 0..u32::try_from(count).unwrap()).await;
         assert_eq!(inbox.take(count).await.len(), count);
@@ -28,7 +28,7 @@ fn the_same_instance_takes_up_what_it_held() {
     let (server, runtime) = outside();
     die_holding(&server, "i", 30);
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         // Less credit than is pending: the rest comes as credit comes back, and nothing new before it.
         let inbox = bus.subscribe("orders", "app", 7).await;
         bus.publish_numbers("orders", 30..40).await;
@@ -56,7 +56,7 @@ fn what_a_dead_instance_held_is_claimed() {
     let (server, runtime) = outside();
     die_holding(&server, "dead", 30);
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&server.host(), "alive", &SHORT).await;
+        let bus = open(&server.host(), "alive", &SHORT).await;
         let inbox = bus.subscribe("orders", "app", 7).await;
         let mut seen = HashSet::new();
         while seen.len() < 30 {
@@ -73,8 +73,8 @@ fn what_a_dead_instance_held_is_claimed() {
 fn a_long_handler_keeps_its_message() {
     run(async {
         let server = Server::start(&[]).await;
-        let busy = Bus::open(&server.host(), "busy", &SHORT).await;
-        let other = Bus::open(&server.host(), "other", &SHORT).await;
+        let busy = open(&server.host(), "busy", &SHORT).await;
+        let other = open(&server.host(), "other", &SHORT).await;
         let inbox = busy.subscribe("orders", "app", 10).await;
         busy.publish_numbers("orders", 0..3).await;
         let held = inbox.take(3).await;
@@ -93,7 +93,7 @@ fn old_tokens_mean_nothing_after_a_reconnect() {
     run(async {
         let server = Server::start(&[]).await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.host(), "i", &[]).await;
+        let bus = open(&proxy.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         bus.publish_numbers("orders", 0..50).await;
         let old = inbox.take(50).await;
@@ -101,7 +101,7 @@ fn old_tokens_mean_nothing_after_a_reconnect() {
         let new = inbox.take(50).await;
         assert!(new.iter().all(|delivery| delivery.count == Some(2)), "{:?}", new[0].count);
         assert_eq!(inbox.ack_all(&old).await, vec![Err(SettleFailure::Stale); 50]);
-        assert_eq!(bus.redis.stale_settlements(), 50);
+        assert_eq!(bus.adapter.stale_settlements(), 50);
         assert_eq!(server.pending("orders", "app"), 50);
         assert!(inbox.ack_all(&new).await.iter().all(Result::is_ok));
         assert_eq!(server.pending("orders", "app"), 0);
@@ -115,7 +115,7 @@ fn retries_outlast_a_reconnect() {
     run(async {
         let server = Server::start(&[]).await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.host(), "i", &[]).await;
+        let bus = open(&proxy.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 50).await;
         bus.publish("orders", b"1").await.unwrap();
         let since = Instant::now();
@@ -123,7 +123,7 @@ fn retries_outlast_a_reconnect() {
         let verdict = Verdict::Retry(u64::try_from(wait.as_nanos()).unwrap());
         inbox.settle(inbox.next().await.token, verdict).await.unwrap();
         proxy.cut();
-        bus.redis.ping().await.ok();
+        bus.adapter.ping().await.ok();
         let again = inbox.next().await;
         assert!(since.elapsed() >= wait, "{:?}", since.elapsed());
         assert_eq!(again.count, Some(2));
@@ -136,12 +136,12 @@ fn a_swallowed_confirm_is_unknown() {
     run(async {
         let server = Server::start(&[]).await;
         let proxy = Proxy::start(server.port).await;
-        let bus = Bus::open(&proxy.host(), "i", &[]).await;
+        let bus = open(&proxy.host(), "i", &[]).await;
         bus.publish("orders", b"1").await.unwrap();
         proxy.mute(true);
         let publishing = bus.publish("orders", b"2");
         let cutting = async {
-            until("the server has it", || server.ask::<u64>("XLEN orders") == 2).await;
+            until("the server has it", async || server.ask::<u64>("XLEN orders") == 2).await;
             proxy.cut();
             proxy.mute(false);
         };
@@ -156,7 +156,7 @@ fn a_swallowed_confirm_is_unknown() {
 fn a_server_that_hangs_is_left() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[("readTimeout", "300ms"), ("dialTimeout", "300ms")]).await;
+        let bus = open(&server.host(), "i", &[("readTimeout", "300ms"), ("dialTimeout", "300ms")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
@@ -181,7 +181,7 @@ fn a_server_that_hangs_is_left() {
 fn a_deleted_stream_begins_again() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[("readTimeout", "300ms")]).await;
+        let bus = open(&server.host(), "i", &[("readTimeout", "300ms")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         let bystander = bus.subscribe("other", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
@@ -208,20 +208,20 @@ fn a_deleted_stream_begins_again() {
 fn a_stream_that_becomes_something_else_ends_its_subscription_only() {
     run(async {
         let server = Server::start(&[]).await;
-        let bus = Bus::open(&server.host(), "i", &[("readTimeout", "300ms")]).await;
+        let bus = open(&server.host(), "i", &[("readTimeout", "300ms")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         let bystander = bus.subscribe("other", "app", 10).await;
         server.ask::<u64>("DEL orders");
-        until("the key is a text", || {
+        until("the key is a text", async || {
             server.ask::<()>("SET orders x");
             server.ask::<String>("TYPE orders") == "string"
         })
         .await;
-        let reason = tokio::time::timeout(SOON, inbox.ended).await.unwrap().unwrap();
+        let reason = inbox.why_ended().await;
         assert!(matches!(&reason, Failure::Permanent(text) if text.contains("orders")), "{reason:?}");
         bus.publish("other", b"7").await.unwrap();
         assert_eq!(number(&bystander.next().await), 7);
-        let again = bus.try_subscribe("orders", "app", 10).await.err();
+        let again = bus.try_subscribe("orders", "app", options(10)).await.err();
         assert!(matches!(again, Some(Failure::Permanent(_))), "{again:?}");
     });
 }
@@ -233,18 +233,18 @@ fn what_was_deleted_while_pending_is_let_go_and_told() {
     let entries: Vec<(String, Vec<String>)> = server.ask("XRANGE orders - +");
     server.ask::<u64>(&format!("XDEL orders {} {}", entries[0].0, entries[1].0));
     LocalSet::new().block_on(&runtime, async {
-        let bus = Bus::open(&server.host(), "i", &[]).await;
+        let bus = open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         assert_eq!(number(&inbox.next().await), 2);
         bus.hears("data loss", |status| matches!(status, Status::DataLoss(text) if text.contains("2 messages"))).await;
-        until("they are let go", || server.pending("orders", "app") == 1).await;
+        until("they are let go", async || server.pending("orders", "app") == 1).await;
         // The same for one that waits for another attempt.
         bus.publish("orders", b"9").await.unwrap();
         let held = inbox.next().await;
         inbox.settle(held.token, Verdict::Retry(300_000_000)).await.unwrap();
         server.ask::<u64>(&format!("XDEL orders {}", held.id));
         bus.hears("data loss", |status| matches!(status, Status::DataLoss(text) if text.contains("1 messages"))).await;
-        until("it is let go", || server.pending("orders", "app") == 1).await;
+        until("it is let go", async || server.pending("orders", "app") == 1).await;
     });
 }
 
@@ -266,7 +266,7 @@ async fn publisher(bus: Rc<Bus>, account: Rc<Account>) {
         let first = account.next.get();
         account.next.set(first + 20);
         let list = (first..first + 20).map(|number| message("orders", number.to_string().as_bytes())).collect();
-        let results = bus.redis.publish(list, Duration::from_secs(1)).await;
+        let results = bus.adapter.publish(list, Duration::from_secs(1)).await;
         for (number, result) in (first..).zip(results) {
             let fate = match result {
                 Ok(()) => &account.confirmed,
@@ -295,7 +295,7 @@ async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
 /// Publishes and consumes while something breaks again and again, and then compares.
 async fn nothing_is_lost(server: &Server, host: &str, faults: u32, fault: impl AsyncFn(u32)) {
     let settings = [("readTimeout", "500ms"), ("processingTimeout", "2s"), ("redeliverInterval", "300ms")];
-    let bus = Rc::new(Bus::open(host, "i", &settings).await);
+    let bus = Rc::new(open(host, "i", &settings).await);
     let inbox = Rc::new(bus.subscribe("orders", "app", 64).await);
     let account = Rc::new(Account::default());
     let publishers: Vec<_> =
@@ -303,7 +303,7 @@ async fn nothing_is_lost(server: &Server, host: &str, faults: u32, fault: impl A
     let consuming = tokio::task::spawn_local(consumer(Rc::clone(&inbox), Rc::clone(&account)));
     for round in 0..faults {
         let goal = account.confirmed.borrow().len() + 1000;
-        until("traffic", || account.confirmed.borrow().len() >= goal).await;
+        until("traffic", async || account.confirmed.borrow().len() >= goal).await;
         fault(round).await;
     }
     account.stop.set(true);
@@ -311,8 +311,8 @@ async fn nothing_is_lost(server: &Server, host: &str, faults: u32, fault: impl A
         publisher.await.unwrap();
     }
     let missing = || account.confirmed.borrow().difference(&account.acked.borrow()).count();
-    until("all that was confirmed is acknowledged", || missing() == 0).await;
-    until("nothing is pending", || server.pending("orders", "app") == 0).await;
+    until("all that was confirmed is acknowledged", async || missing() == 0).await;
+    until("nothing is pending", async || server.pending("orders", "app") == 0).await;
     consuming.abort();
 
     let stored: Vec<(String, Vec<String>)> = server.ask("XRANGE orders - +");

@@ -63,13 +63,13 @@ fn garbage_instead_of_a_confirm() {
             [b"\r\n", b"!\r\n", b"$2147483647\r\nxx", b"+1-0\r\n+2-0\r\n+3-0\r\n+4-0\r\n", b"*1000000000\r\n"];
         for bytes in garbage {
             let (host, connections) = peer(WELCOME, bytes).await;
-            let bus = Bus::open(&host, "i", &[]).await;
+            let bus = open(&host, "i", &[]).await;
             let result = bus.publish("orders", b"x").await;
             // The first of several answers is one; the others end the connection.
             if !bytes.starts_with(b"+") {
                 assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}");
             }
-            until("it connects again", || connections.get() >= 2).await;
+            until("it connects again", async || connections.get() >= 2).await;
         }
     });
 }
@@ -79,10 +79,10 @@ fn garbage_instead_of_a_confirm() {
 fn a_peer_that_hangs_up() {
     run(async {
         let (host, connections) = peer(WELCOME, b"").await;
-        let bus = Bus::open(&host, "i", &[]).await;
+        let bus = open(&host, "i", &[]).await;
         let since = std::time::Instant::now();
         while since.elapsed() < Duration::from_secs(2) {
-            let result = bus.redis.publish(vec![message("orders", b"x")], Duration::from_millis(50)).await;
+            let result = bus.adapter.publish(vec![message("orders", b"x")], Duration::from_millis(50)).await;
             assert!(matches!(result[..], [Err(Failure::Unknown(_) | Failure::Transient(_))]), "{result:?}");
         }
         assert!(connections.get() <= 30, "{} connections in two seconds", connections.get());
@@ -108,7 +108,7 @@ fn a_reply_in_pieces() {
             // The connection stays open until the test is over.
             drop(stream.read(&mut heard).await);
         });
-        let bus = Bus::open(&host, "i", &[]).await;
+        let bus = open(&host, "i", &[]).await;
         bus.publish("orders", b"x").await.unwrap();
     });
 }

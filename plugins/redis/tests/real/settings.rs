@@ -2,11 +2,11 @@
 
 use super::harness::*;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{Adapter, Failure, Status, StatusSink, Subscription};
+use whimbrel_sdk::{Adapter, Failure, Status, StatusSink};
 
 async fn refused(server: &Server, settings: &[(&str, &str)]) -> Failure {
     let since = Instant::now();
-    let Err(failure) = Bus::try_open(&server.host(), "i", settings).await else { panic!("it opened: {settings:?}") };
+    let Err(failure) = try_open(&server.host(), "i", settings).await else { panic!("it opened: {settings:?}") };
     assert!(since.elapsed() < Duration::from_secs(2), "not at once");
     assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
     failure
@@ -22,7 +22,7 @@ fn a_password() {
             let failure = refused(&server, settings).await;
             assert!(matches!(&failure, Failure::Unauthorized(text) if text.contains("redisPassword")), "{failure:?}");
         }
-        let bus = Bus::open(&server.host(), "i", &[("redisPassword", "right")]).await;
+        let bus = open(&server.host(), "i", &[("redisPassword", "right")]).await;
         bus.publish("orders", b"x").await.unwrap();
     });
 }
@@ -42,7 +42,7 @@ fn a_database() {
         let server = Server::start(&[]).await;
         let failure = refused(&server, &[("redisDB", "99")]).await;
         assert!(matches!(&failure, Failure::Invalid(text) if text.contains("redisDB")), "{failure:?}");
-        let bus = Bus::open(&server.host(), "i", &[("redisDB", "3")]).await;
+        let bus = open(&server.host(), "i", &[("redisDB", "3")]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.next().await;
@@ -66,7 +66,7 @@ fn a_user_who_may_do_little() {
         let rights = "+xadd +xreadgroup +xack +xclaim +xpending +xgroup|create";
         server.ask::<()>(&format!("ACL SETUSER app on >right ~* {rights}"));
         let settings = [("redisUsername", "app"), ("redisPassword", "right"), ("readTimeout", "30s")];
-        let bus = Bus::open(&server.host(), "i", &settings).await;
+        let bus = open(&server.host(), "i", &settings).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
         bus.publish("orders", b"1").await.unwrap();
         inbox.ack(&inbox.next().await).await;
@@ -76,7 +76,7 @@ fn a_user_who_may_do_little() {
         inbox.ack(&inbox.next().await).await;
         bus.publish("other", b"3").await.unwrap();
         other.next().await;
-        tokio::time::timeout(Duration::from_secs(5), other.subscription.pause()).await.expect("pause hangs");
+        tokio::time::timeout(Duration::from_secs(5), other.pause()).await.expect("pause hangs");
         bus.close().await;
     });
 }
@@ -87,10 +87,10 @@ fn a_missing_permission_is_named() {
         let server = Server::start(&[]).await;
         server.ask::<()>("ACL SETUSER app on >right ~* +ping");
         let settings = [("redisUsername", "app"), ("redisPassword", "right")];
-        let bus = Bus::open(&server.host(), "i", &settings).await;
+        let bus = open(&server.host(), "i", &settings).await;
         let result = bus.publish("orders", b"1").await;
         assert!(matches!(&result, Err(Failure::Unauthorized(text)) if text.contains("xadd")), "{result:?}");
-        let result = bus.try_subscribe("orders", "app", 10).await.err();
+        let result = bus.try_subscribe("orders", "app", options(10)).await.err();
         assert!(matches!(&result, Some(Failure::Unauthorized(text)) if text.contains("xgroup")), "{result:?}");
     });
 }
@@ -101,11 +101,11 @@ fn a_server_that_comes_later() {
         let server = Server::start(&[]).await;
         server.kill();
         let host = server.host();
-        let (opened, ()) = tokio::join!(Bus::try_open(&host, "i", &[]), server.restart());
+        let (opened, ()) = tokio::join!(try_open(&host, "i", &[]), server.restart());
         let bus = opened.unwrap();
         bus.hears("trying", |status| matches!(status, Status::Connecting(why) if why.is_empty())).await;
         bus.hears("ready", |status| matches!(status, Status::Ready)).await;
-        bus.redis.ping().await.unwrap();
+        bus.adapter.ping().await.unwrap();
     });
 }
 
