@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::ports::listens;
 use crate::harness::app::{App, Reply};
+use crate::harness::brokers::{Kind, Server, topic};
 use crate::harness::host::{Host, HostPlan};
 use crate::harness::redis::Redis;
 use crate::harness::{Test, http, plugin, resource, run, until, until_within};
@@ -340,37 +341,67 @@ fn what_plugins_take_up() -> Result<()> {
     })
 }
 
+/// An app that holds two messages of twelve, and then takes them all: how far its group is behind meanwhile, as the broker
+/// tells. The host takes no more than two messages at a time.
+async fn check_lag(plan: HostPlan, group: &str, topic: &str) -> Result<(Host, String)> {
+    let mut app = App::start().await?;
+    app.plan("/in", [Reply::Never, Reply::Never, Reply::ok()]);
+    let host = plan.app(&app).start().await?;
+    for number in 0..12 {
+        http::publish_ok(host.http()?, &format!("bus/{topic}"), &number.to_string()).await?;
+    }
+    let gauge = format!(r#"whimbrel_lag_messages{{component="bus",group="{group}",topic="{topic}"}}"#);
+    let told = async |wanted: f64| {
+        let is_told = async || (value(&page(&host).await.ok()?, &gauge)? == wanted).then_some(());
+        until_within(LAG_WAIT, &format!("{gauge} to be {wanted}"), is_told).await
+    };
+    // Two are in flight.
+    told(10.0).await?;
+    app.crash().await;
+    app.start_again().await?;
+    told(0.0).await?;
+    ensure!(page(&host).await?.contains("# TYPE whimbrel_lag_messages gauge\n"));
+    Ok((host, gauge))
+}
+
 /// Ours: how far a group is behind, as the broker tells; and nothing once nobody subscribes any more.
 #[test]
 fn how_far_a_group_is_behind() -> Result<()> {
     run(async |test| {
         let redis = Redis::start(test).await?;
-        let resources = [
-            resource::redis("bus", redis.address(), &[("concurrency", "2"), ("queueDepth", "2")]),
-            resource::subscription("bus", "t", "/in", None),
-        ];
-        let (mut app, plan) = app_and(test, &resources).await?;
-        app.plan("/in", [Reply::Never, Reply::Never, Reply::ok()]);
-        let plan = plan.app(&app);
-        let host = plan.clone().start().await?;
-        for number in 0..12 {
-            http::publish_ok(host.http()?, "bus/t", &number.to_string()).await?;
-        }
-        let gauge = r#"whimbrel_lag_messages{component="bus",group="me",topic="t"}"#;
-        let told = async |wanted: f64| {
-            let is_told = async || (value(&page(&host).await.ok()?, gauge)? == wanted).then_some(());
-            until_within(LAG_WAIT, &format!("{gauge} to be {wanted}"), is_told).await
-        };
-        // Two are in flight.
-        told(10.0).await?;
-        app.crash().await;
-        app.start_again().await?;
-        told(0.0).await?;
-        ensure!(page(&host).await?.contains("# TYPE whimbrel_lag_messages gauge\n"));
+        let broker = resource::redis("bus", redis.address(), &[("concurrency", "2"), ("queueDepth", "2")]);
+        let plan = test.host("me")?.resource(broker)?.resource(resource::subscription("bus", "t", "/in", None))?;
+        let (host, gauge) = check_lag(plan.clone(), "me", "t").await?;
         let subscription = resource::subscription("bus", "other", "/in", None);
         plan.file("01.yaml", subscription)?;
-        until("the subscription to be gone", async || (!page(&host).await.ok()?.contains(gauge)).then_some(())).await
+        until("the subscription to be gone", async || (!page(&host).await.ok()?.contains(&gauge)).then_some(())).await
     })
+}
+
+/// The same at a broker that all tests share.
+fn check_lag_at(kind: Kind) -> Result<()> {
+    run(async |test| {
+        let (broker, group, topic) = (Server::shared(kind).await?, topic("shop"), topic("orders"));
+        broker.prepare(&topic).await?;
+        let two = resource::subscription("bus", &topic, "/in", None) + "  metadata:\n    maxUnsettled: \"2\"\n";
+        let plan = test.host(&group)?.resource(broker.component("bus", &[]))?.resource(two)?;
+        check_lag(plan, &group, &topic).await.map(drop)
+    })
+}
+
+#[test]
+fn how_far_a_group_is_behind_at_jetstream() -> Result<()> {
+    check_lag_at(Kind::Nats)
+}
+
+#[test]
+fn how_far_a_group_is_behind_at_rabbitmq() -> Result<()> {
+    check_lag_at(Kind::RabbitMq)
+}
+
+#[test]
+fn how_far_a_group_is_behind_at_kafka() -> Result<()> {
+    check_lag_at(Kind::Kafka)
 }
 
 /// Section 13.1: `spec.metrics.rules`.

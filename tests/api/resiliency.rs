@@ -10,7 +10,8 @@
 //! | 10.3 each code of a failed publish | host/pubsub/src/publish/tests |
 //! | 10.3 `gRPCStatusCodes` of an app's answers | no gRPC apps in this version |
 //! | 10.3 what a breaker keeps from the app | a difference that is meant: see `better` |
-//! | 10.2 outbox; `DaprBuiltInInitializationRetries` | not here |
+//! | 10.2 `DaprBuiltInInitializationRetries` | subscriptions |
+//! | 10.2 outbox | not here |
 
 use std::fmt::Write;
 use std::time::Duration;

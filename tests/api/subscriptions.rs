@@ -107,6 +107,7 @@ fn the_app_is_not_asked_without_a_component_or_where_that_is_switched_off() -> R
 /// What an app answers to the question, how often it is asked, and what is subscribed to.
 struct Answer(&'static str, Vec<Reply>, usize, &'static [&'static str]);
 
+const BUILT_IN: &str = "DaprBuiltInInitializationRetries";
 const OWN: &str = r#"[{"pubsubname":"bus","topic":"own","route":"/own"}]"#;
 const BOTH: &[&str] = &["bus/t D /in", "bus/own P /own"];
 const DECLARED: &[&str] = &["bus/t D /in"];
@@ -141,15 +142,41 @@ fn what_the_app_answers() -> Result<()> {
         Answer("but not for ever", vec![Reply::Cut], 4, &[]),
     ];
     run(async |test| {
-        let all = futures::stream::iter(answers).map(|answer| check_answer(test, answer));
+        let all = futures::stream::iter(answers).map(|answer| check_answer(test, answer, ""));
         all.buffer_unordered(HOSTS_AT_ONCE).try_collect::<()>().await
     })
 }
 
-async fn check_answer(test: &Test, Answer(name, replies, times, expected): Answer) -> Result<()> {
+/// The question is asked again as `DaprBuiltInInitializationRetries` says, three times at least (10.2).
+#[test]
+fn the_app_is_asked_as_the_policy_says() -> Result<()> {
+    const FIVE: &str = "{duration: 1ms, maxRetries: 5}";
+    const NONE: &str = "{duration: 1ms, maxRetries: 0}";
+    const ENDLESS: &str = "{policy: exponential, maxInterval: 2ms, maxRetries: -1}";
+    let list = || Reply::With(200, OWN.to_owned());
+    let cuts = |times: usize| std::iter::repeat_n(Reply::Cut, times).chain([list()]).collect::<Vec<_>>();
+    let answers = [
+        (FIVE, Answer("five retries", cuts(5), 6, BOTH)),
+        (FIVE, Answer("and no more", vec![Reply::Cut], 6, &[])),
+        (NONE, Answer("none are three", cuts(3), 4, BOTH)),
+        (NONE, Answer("and no more than three", vec![Reply::Cut], 4, &[])),
+        (ENDLESS, Answer("without a number", cuts(30), 31, BOTH)),
+    ];
+    run(async |test| {
+        let all = futures::stream::iter(answers).map(|(policy, answer)| check_answer(test, answer, policy));
+        all.buffer_unordered(HOSTS_AT_ONCE).try_collect::<()>().await
+    })
+}
+
+/// The question is asked as the `policy` says, if there is one.
+async fn check_answer(test: &Test, Answer(name, replies, times, expected): Answer, policy: &str) -> Result<()> {
     let app = App::start().await?;
     app.plan("/dapr/subscribe", replies);
-    let host = plan(test, &app)?.resource(resource::subscription("bus", "t", "/in", None))?.start().await?;
+    let mut plan = plan(test, &app)?.resource(resource::subscription("bus", "t", "/in", None))?;
+    if !policy.is_empty() {
+        plan = plan.resource(resource::inbound("bus", &format!("{{retries: {{{BUILT_IN}: {policy}}}}}"), "{}"))?;
+    }
+    let host = plan.start().await?;
     let row = |topic: &str, path: &'static str| {
         let live = expected.iter().any(|line| line.contains(&format!("/{topic} ")));
         if live { comes("5.2", topic, path) } else { to("5.2", topic) }

@@ -18,10 +18,10 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use whimbrel_pubsub::{BatchJob, HandlerError, HandlerJob, Outcome};
-use whimbrel_resources::Text;
+use whimbrel_pubsub::{Attempts, BatchJob, HandlerError, HandlerJob, Outcome, Random};
+use whimbrel_resources::{Policy, Text};
 
 use crate::http::trace_header;
 use crate::path;
@@ -131,20 +131,22 @@ impl App {
     }
 
     /// What the app answers to `GET /dapr/subscribe`; `None`: it has nothing to say (404, an empty answer, an error
-    /// status). Transport errors are tried again three times (pubsub-behaviour 5.2).
+    /// status). Transport errors are tried again as the policy says, for a quarter of an hour at most (pubsub-behaviour 5.2).
     ///
     /// # Errors
     /// The app could not be asked, or answered more than 4 MiB.
-    pub async fn subscriptions(&self) -> Result<Option<Bytes>, DiscoveryError> {
-        let mut waits = discovery::waits();
+    pub async fn subscriptions(&self, policy: &Policy) -> Result<Option<Bytes>, DiscoveryError> {
+        let random = Random::system();
+        let (begun, mut attempts) = (Instant::now(), Attempts::new(policy, &random));
         loop {
             let asked = timeout(discovery::ANSWER_WAIT, self.ask_subscriptions()).await;
             let error = match asked.unwrap_or_else(|_| Err(DiscoveryError::Transport("no answer in time".into()))) {
                 Err(DiscoveryError::Transport(error)) => error,
                 done => return done,
             };
-            let Some(wait) = waits.next() else { return Err(DiscoveryError::Transport(error)) };
-            tracing::warn!(%error, "cannot ask the app for its subscriptions, trying again");
+            let in_time = |wait: &Duration| begun.elapsed().saturating_add(*wait) <= discovery::ASKING_MAX;
+            let Some(wait) = attempts.advance().filter(in_time) else { return Err(DiscoveryError::Transport(error)) };
+            tracing::warn!(%error, ?wait, "cannot ask the app for its subscriptions, trying again");
             sleep(wait).await;
         }
     }

@@ -44,6 +44,7 @@ pub use error::{BrokerError, HandlerError, PublishError, SettleError};
 pub use event::Event;
 pub use handler::{BatchEntry, BatchInfo, BatchJob, DeliveryInfo, Handler, HandlerJob, Outcome, Outcomes};
 pub use metrics::{Ingress, Lags, Metrics, MetricsOptions, PluginKind, Usage};
+pub use policy::Attempts;
 pub use publish::{check, publish, publish_bulk};
 pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest};
 pub use spans::{Recording, Span, SpanKind, Tracer};

@@ -66,7 +66,7 @@ pub(crate) fn budget(policy: &Policy) -> Option<u32> {
 
 /// The attempts of one operation.
 #[derive(Debug)]
-pub(crate) struct Attempts<'a> {
+pub struct Attempts<'a> {
     policy: &'a Policy,
     random: &'a Random,
     started: Instant,
@@ -78,7 +78,8 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// Stands at the first attempt.
-    pub(crate) fn new(policy: &'a Policy, random: &'a Random) -> Self {
+    #[must_use]
+    pub fn new(policy: &'a Policy, random: &'a Random) -> Self {
         Self::from(policy, random, 1)
     }
 
@@ -111,7 +112,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Goes on to the next attempt, which is to begin after this wait. `None`: that was the last.
-    pub(crate) fn advance(&mut self) -> Option<Duration> {
+    pub fn advance(&mut self) -> Option<Duration> {
         let wait = self.wait?;
         self.number = self.number.saturating_add(1);
         self.wait = self.next_wait(wait);

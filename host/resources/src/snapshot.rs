@@ -251,7 +251,7 @@ impl Default for HandlerLimits {
 }
 
 /// Timeouts, retries and circuit breakers, resolved by component name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
     /// Around delivery to the app.
     pub inbound: HashMap<String, Policy>,
@@ -261,6 +261,32 @@ pub struct Policies {
     pub inbound_default: Policy,
     /// For components that no target names.
     pub outbound_default: Policy,
+    /// Around asking the app for its subscriptions: the retry policy `DaprBuiltInInitializationRetries`, else three retries
+    /// (pubsub-behaviour 5.2, 10.2).
+    pub discovery: Policy,
+}
+
+/// Retries of asking the app for its subscriptions, at least: a policy with fewer counts as one with these.
+pub(crate) const DISCOVERY_RETRIES_MIN: u32 = 3;
+
+/// The longest wait between them where no policy says.
+const DISCOVERY_WAIT_MAX: Duration = Duration::from_secs(1);
+
+impl Default for Policies {
+    fn default() -> Self {
+        let discovery = Retry {
+            backoff: Backoff::Exponential(DISCOVERY_WAIT_MAX),
+            max_retries: Some(DISCOVERY_RETRIES_MIN),
+            matching: Matching::default(),
+        };
+        Self {
+            inbound: HashMap::new(),
+            outbound: HashMap::new(),
+            inbound_default: Policy::default(),
+            outbound_default: Policy::default(),
+            discovery: Policy { retry: Some(discovery), ..Policy::default() },
+        }
+    }
 }
 
 /// What surrounds one operation: retry( circuit breaker( timeout( operation ) ) ).

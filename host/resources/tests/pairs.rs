@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use whimbrel_resources::{
-    Backoff, Bulk, CircuitBreaker, Codes, Component, HandlerApp, Policy, Problem, Severity, Snapshot, Subscription,
-    Surroundings, configuration, load,
+    Backoff, Bulk, CircuitBreaker, Codes, Component, HandlerApp, Policies, Policy, Problem, Severity, Snapshot,
+    Subscription, Surroundings, configuration, load,
 };
 
 #[test]
@@ -104,6 +104,9 @@ fn show(snapshot: &Snapshot) -> String {
         if *default != Policy::default() {
             writeln!(out, "{direction} default: {}", policy(default)).expect("written");
         }
+    }
+    if policies.discovery != Policies::default().discovery {
+        writeln!(out, "discovery: {}", policy(&policies.discovery)).expect("written");
     }
     if !snapshot.resiliencies.is_empty() {
         writeln!(out, "resiliencies {}", snapshot.resiliencies.join(" ")).expect("written");

@@ -236,7 +236,7 @@ impl Running {
     async fn ask(&mut self) {
         let Some((app, _)) = self.ground.app.as_ref().filter(|_| self.reached && self.ground.ask) else { return };
         if matches!(self.own, Own::Unasked) && !self.snapshot.components.is_empty() {
-            self.own = subscriptions::ask(app).await;
+            self.own = subscriptions::ask(app, &self.snapshot.policies.discovery).await;
         }
     }
 

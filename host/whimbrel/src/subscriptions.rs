@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use whimbrel_api::App;
 use whimbrel_pubsub::{Caller, Handler, Subscription, Topology};
-use whimbrel_resources::Subscription as Declared;
+use whimbrel_resources::{Policy, Subscription as Declared};
 
 /// What the app says it subscribes to. It is asked once, as Dapr does.
 #[derive(Debug)]
@@ -17,9 +17,9 @@ pub(crate) enum Own {
     Unreadable,
 }
 
-/// Asks the app.
-pub(crate) async fn ask(app: &App) -> Own {
-    let answer = match app.subscriptions().await {
+/// Asks the app, again and again as the policy says.
+pub(crate) async fn ask(app: &App, policy: &Policy) -> Own {
+    let answer = match app.subscriptions(policy).await {
         Ok(answer) => answer.unwrap_or_default(),
         Err(error) => {
             tracing::error!("no subscriptions are started: {error}");

@@ -73,7 +73,11 @@ pub(crate) async fn attach(hub: &Hub, wish: &Wish) -> Result<(Consumer, bool), F
     Err(Failure::Transient(format!("{what} comes and goes")))
 }
 
-async fn info(hub: &Hub, stream: &str, name: &str) -> Result<Result<ConsumerInfo, ApiError>, Failure> {
+/// What the broker knows of a consumer.
+///
+/// # Errors
+/// There is no answer.
+pub(crate) async fn info(hub: &Hub, stream: &str, name: &str) -> Result<Result<ConsumerInfo, ApiError>, Failure> {
     hub.api(&format!("CONSUMER.INFO.{stream}.{name}"), b"").await
 }
 

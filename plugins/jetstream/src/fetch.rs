@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use futures::pin_mut;
 use whimbrel_sdk::backoff::Backoff;
-use whimbrel_sdk::{Failure, Lag, Status as News, log, timer};
+use whimbrel_sdk::{Failure, Lag, Status as News, log, task, timer};
 
 use crate::api::{self, PullRequest};
 use crate::config::Start;
@@ -334,12 +334,12 @@ impl Sub {
     }
 
     /// Looks whether the broker gives signs of life, and tells how far the group is behind.
-    fn beat(&self, hub: &Hub, silence: u32) -> u32 {
+    fn beat(self: &Rc<Self>, hub: &Rc<Hub>, silence: u32) -> u32 {
         let feed = &self.feed;
-        if feed.told.get() != Some(feed.pending.get()) && feed.epoch.get() != 0 {
-            feed.told.set(Some(feed.pending.get()));
-            let (topic, group) = (self.wish.topic.clone(), self.wish.group.clone());
-            hub.health.tell(News::Lag(Lag { topic, group, messages: feed.pending.get() }));
+        if self.expects_nothing() && hub.wire.is_up() {
+            task::spawn(Rc::clone(self).count(Rc::clone(hub)));
+        } else {
+            self.tell_lag(hub);
         }
         if feed.heard.replace(false) || feed.requested.get() == 0 {
             return 0;
@@ -350,5 +350,34 @@ impl Sub {
             return 0;
         }
         silence + 1
+    }
+
+    /// Whether no message is on its way, nor can be: there is no credit, or nobody listens.
+    fn expects_nothing(&self) -> bool {
+        let is_pulled = self.consumer.borrow().push.is_none();
+        if is_pulled { self.feed.requested.get() == 0 } else { self.feed.sid.get() == 0 }
+    }
+
+    /// Asks how many messages wait. As long as messages come, each brings that along.
+    async fn count(self: Rc<Self>, hub: Rc<Hub>) {
+        let (stream, name) = {
+            let consumer = self.consumer.borrow();
+            (consumer.stream.clone(), consumer.name.clone())
+        };
+        let info = consumers::info(&hub, &stream, &name).await;
+        if let Ok(Ok(info)) = info
+            && self.expects_nothing()
+        {
+            self.feed.pending.set(info.num_pending);
+            self.tell_lag(&hub);
+        }
+    }
+
+    fn tell_lag(&self, hub: &Hub) {
+        let (feed, messages) = (&self.feed, self.feed.pending.get());
+        if self.live.get() && feed.epoch.get() != 0 && feed.told.replace(Some(messages)) != Some(messages) {
+            let (topic, group) = (self.wish.topic.clone(), self.wish.group.clone());
+            hub.health.tell(News::Lag(Lag { topic, group, messages }));
+        }
     }
 }

@@ -35,7 +35,8 @@ pub(crate) enum Event {
 /// Is told what the broker says by itself. It must not open or close channels.
 pub(crate) type Listener = Box<dyn Fn(Event)>;
 
-type Answer = Result<(), Lost>;
+/// With how many messages a queue has, where that was asked.
+type Answer = Result<u32, Lost>;
 
 /// See the module.
 pub(crate) struct Channel {
@@ -93,9 +94,18 @@ impl Channel {
     ///
     /// # Errors
     /// The channel is gone, mostly because the broker refuses what was asked.
-    pub(crate) async fn call(&self, request: Request<'_>) -> Answer {
+    pub(crate) async fn call(&self, request: Request<'_>) -> Result<(), Lost> {
         let live = self.live()?;
-        self.ask(&live, request).await
+        self.ask(&live, request).await.map(drop)
+    }
+
+    /// How many messages of a queue nobody was sent yet.
+    ///
+    /// # Errors
+    /// The channel is gone, mostly because there is no such queue.
+    pub(crate) async fn count(&self, queue: &str) -> Result<u32, Lost> {
+        let live = self.live()?;
+        self.ask(&live, Request::Count { queue }).await
     }
 
     async fn ask(&self, live: &Live, request: Request<'_>) -> Answer {
@@ -137,16 +147,15 @@ impl Channel {
             Method::ChannelClose(closed) => self.closed_by_broker(closed),
             Method::ChannelCloseOk => self.gone(),
             // What was on its way when we closed.
-            _ if self.closing.get() && !matches!(method, Method::Done | Method::ChannelOpenOk) => {
+            _ if self.closing.get()
+                && !matches!(method, Method::Done | Method::Queue { .. } | Method::ChannelOpenOk) =>
+            {
                 if matches!(method, Method::Deliver { .. } | Method::Return { .. }) {
                     self.head.replace(Some(method));
                 }
             }
-            Method::ChannelOpenOk | Method::Done => {
-                let call = self.calls.borrow_mut().pop_front().ok_or(Malformed::Garbage)?;
-                // Whoever asked may have given up.
-                call.send(Ok(())).ok();
-            }
+            Method::ChannelOpenOk | Method::Done => self.answered(0)?,
+            Method::Queue { messages } => self.answered(messages)?,
             Method::Deliver { .. } | Method::Return { .. } => {
                 if self.head.replace(Some(method)).is_some() {
                     return Err(Malformed::Garbage);
@@ -158,6 +167,13 @@ impl Channel {
             Method::Flow(active) => drop(self.tell(&Request::FlowOk(active)).map(|live| live.nudge())),
             _ => return Err(Malformed::Garbage),
         }
+        Ok(())
+    }
+
+    fn answered(&self, messages: u32) -> Result<(), Malformed> {
+        let call = self.calls.borrow_mut().pop_front().ok_or(Malformed::Garbage)?;
+        // Whoever asked may have given up.
+        call.send(Ok(messages)).ok();
         Ok(())
     }
 

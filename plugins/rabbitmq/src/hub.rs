@@ -99,11 +99,11 @@ impl Hub {
     ///
     /// # Errors
     /// There are too many.
-    pub(crate) fn add(&self, plan: Plan, limit: usize) -> Result<Rc<Sub>, Failure> {
+    pub(crate) fn add(&self, plan: Plan, group: String, limit: usize) -> Result<Rc<Sub>, Failure> {
         if self.subs.borrow().len() >= SUBS_MAX {
             return Err(Failure::Permanent(format!("more than {SUBS_MAX} subscriptions on one component")));
         }
-        let sub = Sub::new(plan, limit, self.consuming());
+        let sub = Sub::new(plan, group, limit, self.consuming());
         self.subs.borrow_mut().push(Rc::clone(&sub));
         Ok(sub)
     }

@@ -4,6 +4,7 @@
 //! publish    publish ──► a channel in confirm mode ──► the publishing connection (wire, live) ──► RabbitMQ
 //! deliver    consume (a channel for each subscription on the consuming connection) ──► subscription ──► host
 //! again      retries, from memory
+//! upkeep     lag
 //! ```
 //!
 //! `protocol`, `config`, `message`, `topology`, `confirms`, `ledger`, `acks`, `later` and `failure` know no connection.
@@ -21,6 +22,7 @@ mod consume;
 mod failure;
 mod gate;
 mod hub;
+mod lag;
 mod later;
 mod ledger;
 mod live;
@@ -101,6 +103,7 @@ impl Adapter for Rabbitmq {
         task::spawn(async move { wire.run(Some(link), standing).await });
         task::spawn(Publisher::expire(publisher));
         task::spawn(retries::run(Rc::clone(&hub)));
+        task::spawn(lag::run(Rc::downgrade(&hub)));
         Ok(Self { hub })
     }
 
@@ -133,7 +136,7 @@ impl Adapter for Rabbitmq {
         }
         let plan = Plan::new(&hub.settings, topic, &group, &options.metadata)?;
         let limit = usize::try_from(options.max_unsettled).unwrap_or(HELD_MAX).min(HELD_MAX);
-        let sub = hub.add(plan, limit.min(hub.settings.prefetch.unwrap_or(HELD_MAX)))?;
+        let sub = hub.add(plan, group, limit.min(hub.settings.prefetch.unwrap_or(HELD_MAX)))?;
         let (told, attached) = oneshot::channel();
         task::spawn(consume::run(Rc::clone(hub), Rc::clone(&sub), told));
         let gone = || Failure::Transient("the connection is closing".to_owned());

@@ -57,6 +57,7 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct Sub {
     pub(crate) plan: Plan,
+    pub(crate) group: String,
     pub(crate) wire: Rc<Wire>,
     /// The most messages it may hold.
     pub(crate) limit: usize,
@@ -81,14 +82,19 @@ pub(crate) struct Sub {
     pub(crate) wake: Signal,
     /// The consumer was started or ended.
     pub(crate) turned: Bell,
+    /// How many messages wait for the group, as the host was told last.
+    pub(crate) lag: Cell<Option<u32>>,
+    /// The `serial` of the channel when the broker would not say it.
+    pub(crate) uncounted: Cell<u64>,
     failure: RefCell<Option<Failure>>,
 }
 
 impl Sub {
     /// A subscription that holds nothing.
-    pub(crate) fn new(plan: Plan, limit: usize, wire: Rc<Wire>) -> Rc<Self> {
+    pub(crate) fn new(plan: Plan, group: String, limit: usize, wire: Rc<Wire>) -> Rc<Self> {
         Rc::new(Self {
             plan,
+            group,
             wire,
             limit,
             ledger: RefCell::default(),
@@ -106,6 +112,8 @@ impl Sub {
             lost: RefCell::default(),
             wake: Signal::default(),
             turned: Bell::default(),
+            lag: Cell::default(),
+            uncounted: Cell::new(0),
             failure: RefCell::default(),
         })
     }

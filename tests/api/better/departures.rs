@@ -84,6 +84,12 @@ static DEPARTURES: &[Departure] = &[
         shown: ("api/resiliency.rs", "not the first document of its file"),
     },
     Departure {
+        row: "10.2 DaprBuiltInInitializationRetries without an end: the app is asked for its subscriptions for ever",
+        ours: "for a quarter of an hour, as by an exponential policy",
+        reason: "changed resources wait for the answer, and an app that never gives one would keep them out unseen",
+        shown: ("../host/api/src/app/tests.rs", "Without an end, but for ours."),
+    },
+    Departure {
         row: "10.3 a publish is tried again whatever its failure, unless codes are listed",
         ours: "not what the broker will never take: invalid, unauthorized or permanent",
         reason: "the publisher is told at once what no retry mends",

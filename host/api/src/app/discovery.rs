@@ -1,4 +1,4 @@
-//! What an app's answer to `GET /dapr/subscribe` means, and how long to wait before asking again (pubsub-behaviour 5.2).
+//! What an app's answer to `GET /dapr/subscribe` means, and the bounds of asking (pubsub-behaviour 5.2).
 //! Called by `App::subscriptions`; the JSON is read by `whimbrel_resources::programmatic`.
 
 use std::time::Duration;
@@ -14,14 +14,8 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long one answer may take.
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
-/// Tries after the first.
-const RETRIES: u32 = 3;
-
-/// The first wait; each is half as long again as the one before.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-
-/// The longest wait.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long an app is asked again in all, also by a policy without an end: files and SIGHUP wait for it.
+pub(crate) const ASKING_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Why an app's subscriptions are not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,14 +42,6 @@ pub(crate) fn interpret(reply: &Reply) -> Result<Option<Bytes>, DiscoveryError> 
             Ok(None)
         }
     }
-}
-
-/// The waits between tries: exponential, each give or take a half.
-pub(crate) fn waits() -> impl Iterator<Item = Duration> {
-    (0..RETRIES).map(|retry| {
-        let full = FIRST_WAIT.mul_f64(1.5_f64.powi(retry.cast_signed())).min(WAIT_MAX);
-        full.mul_f64(0.5 + fastrand::f64())
-    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use whimbrel_pubsub::{DeliveryInfo, Event, Handler, TraceParent};
+use whimbrel_resources::{Backoff, Matching, Policies, Retry};
 
 use super::*;
 
@@ -308,7 +309,7 @@ async fn a_fresh_connection_that_breaks_is_a_transport_error() {
 
 async fn check_subscriptions(status: u16, body: &'static str, expect: Option<&'static str>) {
     let app = app(move |_: &str| (status, body.to_owned())).await;
-    let found = App::new(connection(app.port, None)).subscriptions().await;
+    let found = App::new(connection(app.port, None)).subscriptions(&Policies::default().discovery).await;
     assert_eq!(found, Ok(expect.map(|body| Bytes::from_static(body.as_bytes()))), "{status} {body}");
     let seen = app.seen.lock().expect("no test panics with it").clone();
     assert_eq!(seen.len(), 1);
@@ -324,20 +325,40 @@ async fn the_app_is_asked_for_its_subscriptions() {
     check_subscriptions(500, "[]", None).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn asking_is_tried_again_and_given_up() {
+/// How often an app that cuts every connection is asked, and for how long.
+async fn check_asking(policy: &Policy) -> (usize, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let app = App::new(connection(listener.local_addr().expect("an address").port(), None));
     let refusals = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&refusals);
-    tokio::spawn(async move {
+    let cutting = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
             drop(stream);
         }
     });
-    assert!(matches!(app.subscriptions().await, Err(DiscoveryError::Transport(_))));
-    assert_eq!(refusals.load(Ordering::SeqCst), 4);
+    let begun = Instant::now();
+    assert!(matches!(app.subscriptions(policy).await, Err(DiscoveryError::Transport(_))));
+    cutting.abort();
+    (refusals.load(Ordering::SeqCst), begun.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_is_tried_again_and_given_up() {
+    let mut policy = Policies::default().discovery;
+    let (times, lasted) = check_asking(&policy).await;
+    assert_eq!(times, 4);
+    assert!((1_125..=2_750).contains(&lasted.as_millis()), "{lasted:?}");
+    let mut follow = |wait: u64, max_retries: Option<u32>| {
+        let backoff = Backoff::Constant(Duration::from_secs(wait));
+        policy.retry = Some(Retry { backoff, max_retries, matching: Matching::default() });
+        policy.clone()
+    };
+    let (times, lasted) = check_asking(&follow(2, Some(5))).await;
+    assert_eq!((times, lasted.as_secs()), (6, 10));
+    // Without an end, but for ours.
+    let (times, lasted) = check_asking(&follow(60, None)).await;
+    assert_eq!((times, lasted.as_secs()), (16, 15 * 60));
 }
 
 #[tokio::test]

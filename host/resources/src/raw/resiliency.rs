@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::duration::duration_or_millis;
 use crate::place::{Place, did_you_mean, quoted};
 use crate::problem::Problem;
-use crate::snapshot::{Backoff, CircuitBreaker, Codes, Matching, Policies, Policy, Retry};
+use crate::snapshot::{Backoff, CircuitBreaker, Codes, DISCOVERY_RETRIES_MIN, Matching, Policies, Policy, Retry};
 use crate::trip::Trip;
 
 /// Wait between attempts where a constant policy does not say.
@@ -22,6 +22,9 @@ const DEFAULT_MAX_INTERVAL: Duration = Duration::from_secs(60);
 const DEFAULT_BREAKER_TIMEOUT: Duration = Duration::from_secs(60);
 /// When a breaker opens where it does not say.
 const DEFAULT_TRIP: &str = "consecutiveFailures > 5";
+
+/// The retry policy of this name is that of asking the app for its subscriptions.
+const DISCOVERY_RETRIES: &str = "DaprBuiltInInitializationRetries";
 
 /// The HTTP status codes that can be matched.
 const HTTP_CODES: RangeInclusive<u16> = 100..=599;
@@ -91,7 +94,10 @@ impl Resiliencies {
             }
         }
         for (name, place) in policies.entries("retries", problems) {
-            if let Some(retry) = retry(&place, problems) {
+            if let Some(mut retry) = retry(&place, problems) {
+                if name == DISCOVERY_RETRIES {
+                    enough(&mut retry, &place, problems);
+                }
                 self.retries.insert(name.to_owned(), retry);
             }
         }
@@ -109,6 +115,9 @@ impl Resiliencies {
             outbound_default: self.default_policy("Outbound"),
             ..Policies::default()
         };
+        if let Some(retry) = self.retries.get(DISCOVERY_RETRIES) {
+            policies.discovery.retry = Some(retry.clone());
+        }
         for target in std::mem::take(&mut self.targets) {
             let inbound = self.policy(target.inbound, problems);
             let outbound = self.policy(target.outbound, problems);
@@ -203,6 +212,15 @@ fn retry(place: &Place<'_>, problems: &mut Vec<Problem>) -> Option<Retry> {
         Backoff::Constant(wait.unwrap_or(DEFAULT_CONSTANT_WAIT))
     };
     Some(Retry { backoff, max_retries, matching: matching(place, problems) })
+}
+
+/// As Dapr has it: what starts the app's subscriptions is not given up at the first failure.
+fn enough(retry: &mut Retry, place: &Place<'_>, problems: &mut Vec<Problem>) {
+    let Some(few) = retry.max_retries.filter(|retries| *retries < DISCOVERY_RETRIES_MIN) else { return };
+    retry.max_retries = Some(DISCOVERY_RETRIES_MIN);
+    let place = place.get("maxRetries").unwrap_or_else(|| place.clone());
+    let text = format!("{few} is too few for {DISCOVERY_RETRIES}: {DISCOVERY_RETRIES_MIN} retries are made");
+    problems.push(place.warning(text, ""));
 }
 
 fn matching(retry: &Place<'_>, problems: &mut Vec<Problem>) -> Matching {

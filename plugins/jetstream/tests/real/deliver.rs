@@ -350,8 +350,19 @@ fn how_far_a_group_is_behind() {
         let bus = open(&server.url(), &[]).await;
         bus.publish_numbers("orders", 0..50).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
-        assert_eq!(inbox.take(10).await.len(), 10);
-        let is_it = |status: &Status| matches!(status, Status::Lag(lag) if (lag.messages, lag.topic.as_str()) == (40, "orders"));
-        bus.hears("lag", is_it).await;
+        let held = inbox.take(10).await;
+        let is_behind = async |messages: u64| {
+            let is_it = |status: &Status| matches!(status, Status::Lag(lag) if (lag.messages, lag.topic.as_str()) == (messages, "orders"));
+            bus.hears(&format!("a lag of {messages}"), is_it).await
+        };
+        is_behind(40).await;
+        // No message comes that could say so.
+        bus.publish_numbers("orders", 50..55).await;
+        is_behind(45).await;
+        inbox.ack_all(&held).await;
+        for _ in 0..45 {
+            inbox.ack(&inbox.next().await).await;
+        }
+        is_behind(0).await;
     });
 }

@@ -39,6 +39,8 @@ pub(crate) enum Method {
     ChannelClose(Closed),
     /// A channel has ended.
     ChannelCloseOk,
+    /// A queue is there, with so many messages that nobody was sent yet.
+    Queue { messages: u32 },
     /// The answer to a request that has nothing to tell: a declaration, a binding, a setting.
     Done,
     /// It ends a consumer by itself.
@@ -79,8 +81,12 @@ impl Method {
             (20, 20) => Self::Flow(rest.u8()? & 1 != 0),
             (20, 40) => Self::ChannelClose(closed(&mut rest)?),
             (20, 41) => Self::ChannelCloseOk,
-            // exchange.declare, queue.declare, queue.bind, basic.qos, basic.consume, basic.cancel, confirm.select
-            (40, 11) | (50, 11 | 21) | (60, 11 | 21 | 31) | (85, 11) => Self::Done,
+            (50, 11) => {
+                rest.skip_short()?;
+                Self::Queue { messages: rest.u32()? }
+            }
+            // exchange.declare, queue.bind, basic.qos, basic.consume, basic.cancel, confirm.select
+            (40, 11) | (50, 21) | (60, 11 | 21 | 31) | (85, 11) => Self::Done,
             _ => return Err(Malformed::Garbage),
         })
     }

@@ -26,6 +26,7 @@ pub(crate) enum Request<'a> {
     ChannelCloseOk,
     Exchange { name: &'a str, kind: &'a str, declare: Declare },
     Queue { name: &'a str, declare: Declare, arguments: &'a Table },
+    Count { queue: &'a str },
     Bind { queue: &'a str, exchange: &'a str, routing_key: &'a str },
     Qos { prefetch: u16 },
     Consume { queue: &'a str, tag: &'a str },
@@ -75,7 +76,7 @@ impl Request<'_> {
             Self::ChannelClose => (20, 40),
             Self::ChannelCloseOk => (20, 41),
             Self::Exchange { .. } => (40, 10),
-            Self::Queue { .. } => (50, 10),
+            Self::Queue { .. } | Self::Count { .. } => (50, 10),
             Self::Bind { .. } => (50, 20),
             Self::Qos { .. } => (60, 10),
             Self::Consume { .. } => (60, 20),
@@ -121,6 +122,13 @@ impl Request<'_> {
                 short(out, name);
                 out.push(bits(&[false, declare.durable, false, declare.auto_delete]));
                 arguments.write(out);
+            }
+            // Declared passively: it is not made, and how many messages wait in it is told.
+            Self::Count { queue } => {
+                out.extend_from_slice(&[0, 0]);
+                short(out, queue);
+                out.push(bits(&[true]));
+                Table::default().write(out);
             }
             Self::Bind { queue, exchange, routing_key } => {
                 out.extend_from_slice(&[0, 0]);

@@ -44,6 +44,10 @@ fn methods() {
         &[0, 20, 0, 40, 1, 0x96, 2, b'n', b'o', 0, 0, 0, 0],
         Ok(Method::ChannelClose(Closed { code: 406, text: "no".into() })),
     );
+    let queue = [&[0, 50, 0, 11, 1, b'q'], &7u32.to_be_bytes()[..], &[0; 4]].concat();
+    check(&queue, Ok(Method::Queue { messages: 7 }));
+    check(&queue[..9], Err(Malformed::Garbage));
+    check(&[0, 50, 0, 11, 9, b'q'], Err(Malformed::Garbage));
     check(&[0, 60, 0, 40], Err(Malformed::Garbage));
     check(&[0], Err(Malformed::Garbage));
     let start = [&[0, 10, 0, 10, 0, 9][..], &[0, 0, 0, 0], &[0, 0, 0, 5], b"PLAIN"].concat();
@@ -173,6 +177,14 @@ fn tables_are_written_as_rabbitmq_reads_them() {
     let able = Table(vec![("capabilities", Argument::Flags(vec!["basic.nack"; 1]))]);
     Request::StartOk { properties: &able, mechanism: "PLAIN", response: b"" }.write(&mut out, 0);
     assert!(String::from_utf8_lossy(&out).contains("basic.nackt\u{1}"));
+}
+
+#[test]
+fn a_question_for_a_queue_makes_none() {
+    let mut out = Vec::new();
+    Request::Count { queue: "q" }.write(&mut out, 7);
+    let passive = [0, 50, 0, 10, 0, 0, 1, b'q', 1, 0, 0, 0, 0];
+    assert_eq!(frames(&out).unwrap(), [format!("Method(7, {passive:?})")]);
 }
 
 /// No bytes make the decoder or the readers panic, or hold more than they were given.

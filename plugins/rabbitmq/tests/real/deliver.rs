@@ -3,7 +3,7 @@
 use super::harness::*;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
-use whimbrel_sdk::{SettleFailure, Verdict};
+use whimbrel_sdk::{SettleFailure, Status, Verdict};
 
 const TYPES: [&str; 2] = ["classic", "quorum"];
 
@@ -290,5 +290,56 @@ fn many_subscriptions_share_a_connection() {
         until("the consuming connection is gone", async || census().await == 1).await;
         bus.publish(&format!("{name}.0"), b"1").await.unwrap();
         assert_eq!(number(&bus.subscribe(&format!("{name}.0"), "app", 10).await.next().await), 1);
+    });
+}
+
+/// Waits until the host is told how many messages wait.
+async fn is_behind(bus: &Bus, topic: &str, messages: u64) {
+    let is_it = |status: &Status| matches!(status, Status::Lag(lag) if (lag.messages, &*lag.topic, &*lag.group) == (messages, topic, "app"));
+    bus.hears(&format!("lag of {messages}"), is_it).await;
+}
+
+#[test]
+fn how_far_a_group_is_behind() {
+    run(async {
+        for kind in TYPES {
+            let bus = shared(&[("queueType", kind)]).await;
+            let (topic, other) = (topic(kind), topic("other"));
+            let (inbox, _other) = (bus.subscribe(&topic, "app", 10).await, bus.subscribe(&other, "app", 10).await);
+            bus.publish_numbers(&topic, 0..10).await;
+            let held = inbox.take(10).await;
+            bus.publish_numbers(&topic, 10..50).await;
+            is_behind(&bus, &topic, 40).await;
+            // What is asked is in nobody's way, and tells what comes meanwhile, too.
+            bus.publish_numbers(&topic, 50..55).await;
+            is_behind(&bus, &topic, 45).await;
+            inbox.ack_all(&held).await;
+            for _ in 0..45 {
+                inbox.ack(&inbox.next().await).await;
+            }
+            is_behind(&bus, &topic, 0).await;
+        }
+    });
+}
+
+/// A queue that is gone closes the channel of who asks for it, and no other; it is asked for again when it is there again.
+#[test]
+fn a_queue_that_is_gone_is_not_counted_until_it_is_there_again() {
+    run(async {
+        let client = Broker::shared().client().await;
+        let bus = shared(&[]).await;
+        let (gone, kept) = (topic("gone"), topic("kept"));
+        let (paused, inbox) = (bus.subscribe(&gone, "app", 1).await, bus.subscribe(&kept, "app", 1).await);
+        // Without a consumer the broker tells nobody that the queue is gone, until it is to be bound again.
+        paused.pause().await;
+        client.delete_queue(&format!("app-{gone}")).await;
+        bus.publish_numbers(&kept, 0..4).await;
+        is_behind(&bus, &kept, 3).await;
+        bus.hears("the loss", |status| matches!(status, Status::DataLoss(_))).await;
+        until("the queue to be there again", async || client.ready(&format!("app-{gone}")).await.is_some()).await;
+        bus.publish_numbers(&gone, 0..3).await;
+        is_behind(&bus, &gone, 3).await;
+        inbox.ack(&inbox.next().await).await;
+        assert_eq!(number(&inbox.next().await), 1);
     });
 }
