@@ -6,6 +6,7 @@
 mod bus;
 mod inbox;
 mod proxy;
+mod traffic;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::{Config, Delivery, Message, Property, SubscribeOptions, Verdict};
 pub use bus::Bus;
 pub use inbox::Inbox;
 pub use proxy::Proxy;
+pub use traffic::{Account, Traffic};
 
 /// Nothing that should happen takes longer than this, on a machine that is busy with other tests too.
 pub const SOON: Duration = Duration::from_secs(60);

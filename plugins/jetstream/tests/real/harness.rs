@@ -12,7 +12,7 @@ use whimbrel_jetstream::{JetStream, JetStreamSubscription};
 use whimbrel_sdk::{Config, Failure, StartPosition, SubscribeOptions, testing};
 
 pub(crate) use whimbrel_sdk::testing::{
-    A_WHILE, Proxy, SOON, message, number, options, pairs, retry, run, run_within, runtime, until,
+    A_WHILE, Proxy, SOON, Traffic, message, number, options, pairs, retry, run, run_within, runtime, until,
 };
 
 /// A real server that loses nothing it has confirmed.

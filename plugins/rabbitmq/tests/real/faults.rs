@@ -1,9 +1,7 @@
 //! What breaks: the broker, the connection, other instances, this one.
 
 use super::harness::*;
-use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -148,88 +146,23 @@ fn what_a_dead_instance_held_goes_to_others() {
     }
 }
 
-/// What is known of each message, while everything breaks.
-#[derive(Default)]
-struct Account {
-    confirmed: RefCell<HashSet<u32>>,
-    unknown: RefCell<HashSet<u32>>,
-    refused: RefCell<HashSet<u32>>,
-    seen: RefCell<HashSet<u32>>,
-    next: Cell<u32>,
-    stop: Cell<bool>,
-}
-
-/// Publishes numbers in lists until told to stop. Each number is sent once, so that its fate is known.
-async fn publisher(bus: Rc<Bus>, topic: Rc<str>, account: Rc<Account>) {
-    while !account.stop.get() {
-        let first = account.next.get();
-        account.next.set(first + 20);
-        let list = (first..first + 20).map(|number| message(&topic, number.to_string().as_bytes())).collect();
-        let results = bus.adapter.publish(list, Duration::from_secs(3)).await;
-        for (number, result) in (first..).zip(results) {
-            let fate = match result {
-                Ok(()) => &account.confirmed,
-                Err(Failure::Unknown(_)) => &account.unknown,
-                Err(Failure::Transient(_)) => &account.refused,
-                Err(other) => panic!("{other:?}"),
-            };
-            fate.borrow_mut().insert(number);
-        }
-    }
-}
-
-async fn consumer(inbox: Rc<Inbox>, account: Rc<Account>) {
-    loop {
-        let list = inbox.list().await;
-        account.seen.borrow_mut().extend(list.iter().map(number));
-        // An acknowledgement whose channel was lost may count or not: then the message may come again.
-        inbox.ack_all(&list).await;
-    }
-}
-
 /// Publishes and consumes while something breaks again and again, and then compares.
 async fn nothing_is_lost(broker: &Broker, url: &str, kind: &str, faults: u32, fault: impl AsyncFn(u32)) {
-    let name = topic("loss");
-    let queue = broker.client().await.listen(&name).await;
-    let bus = Rc::new(open(url, &[("queueType", kind), ("heartBeat", "2s"), ("dialTimeout", "2s")]).await);
-    let inbox = Rc::new(bus.subscribe(&name, "app", 64).await);
-    let (account, topic): (Rc<Account>, Rc<str>) = (Rc::default(), name.as_str().into());
-    let publishers: Vec<_> = (0..8)
-        .map(|_| tokio::task::spawn_local(publisher(Rc::clone(&bus), Rc::clone(&topic), Rc::clone(&account))))
-        .collect();
-    let consuming = tokio::task::spawn_local(consumer(Rc::clone(&inbox), Rc::clone(&account)));
+    let topic = topic("loss");
+    let queue = broker.client().await.listen(&topic).await;
+    let bus = open(url, &[("queueType", kind), ("heartBeat", "2s"), ("dialTimeout", "2s")]).await;
+    let mut traffic = Traffic::start(bus, &topic, "app").await;
     for round in 0..faults {
-        let goal = account.confirmed.borrow().len() + 500;
-        until("traffic", async || account.confirmed.borrow().len() >= goal).await;
+        traffic.passes(500).await;
         fault(round).await;
     }
-    account.stop.set(true);
-    for publisher in publishers {
-        publisher.await.unwrap();
-    }
-    let client = broker.client().await;
-    let own = format!("app-{name}");
-    until("what was confirmed is delivered", async || account.confirmed.borrow().is_subset(&account.seen.borrow()))
-        .await;
+    traffic.arrives().await;
+    let (client, own) = (broker.client().await, format!("app-{topic}"));
     until("the queue is empty", async || client.ready(&own).await == Some(0)).await;
-    consuming.abort();
-    Rc::into_inner(bus).unwrap().close().await;
+    let account = traffic.end().await;
     until("nothing comes back", async || client.ready(&own).await == Some(0)).await;
-    let stored: HashSet<u32> =
-        client.drain(&queue).await.iter().map(|data| std::str::from_utf8(data).unwrap().parse().unwrap()).collect();
-    let confirmed = account.confirmed.borrow();
-    assert!(confirmed.is_subset(&stored), "confirmed and not stored");
-    assert!(account.refused.borrow().is_disjoint(&stored), "refused and stored all the same");
-    // What was under way when the broker died may stand in one queue and not in the other.
-    let (seen, unknown) = (account.seen.borrow(), account.unknown.borrow());
-    assert!(seen.difference(&stored).all(|one| unknown.contains(one)), "delivered and never stored");
-    assert!(!unknown.is_empty(), "no publish was under way at any fault: this proves nothing");
-    eprintln!(
-        "{kind}: confirmed {}, unknown {}, refused {}",
-        confirmed.len(),
-        unknown.len(),
-        account.refused.borrow().len()
-    );
+    let stored = client.drain(&queue).await;
+    account.compare(&stored.iter().map(|data| std::str::from_utf8(data).unwrap().parse().unwrap()).collect());
 }
 
 #[test]

@@ -10,10 +10,12 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use whimbrel_rabbitmq::{Rabbitmq, RabbitmqSubscription};
+use whimbrel_rabbitmq::Rabbitmq;
 use whimbrel_sdk::{Config, Failure, SubscribeOptions, testing};
 
-pub(crate) use whimbrel_sdk::testing::{A_WHILE, Proxy, SOON, message, number, options, pairs, retry, run, until};
+pub(crate) use whimbrel_sdk::testing::{
+    A_WHILE, Proxy, SOON, Traffic, message, number, options, pairs, retry, run, until,
+};
 
 /// A real RabbitMQ, started by the tests' own commands. It ends with this process.
 pub(crate) struct Broker {
@@ -191,9 +193,6 @@ impl Client {
 
 /// An open adapter.
 pub(crate) type Bus = testing::Bus<Rabbitmq>;
-
-/// The host's end of a subscription.
-pub(crate) type Inbox = testing::Inbox<RabbitmqSubscription>;
 
 /// A configuration as the host would hand it in.
 pub(crate) fn config(url: &str, instance: &str, settings: &[(&str, &str)]) -> Config {

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use whimbrel_redis::{Redis, RedisSubscription};
+use whimbrel_redis::Redis;
 use whimbrel_sdk::{Config, Failure, testing};
 
-pub(crate) use whimbrel_sdk::testing::{Proxy, SOON, message, number, options, run, until};
+pub(crate) use whimbrel_sdk::testing::{Proxy, SOON, Traffic, message, number, options, run, until};
 
 /// A real Redis that loses nothing it has confirmed.
 pub(crate) struct Server {
@@ -121,9 +121,6 @@ async fn is_up(port: u16, process: &mut Process) -> bool {
 
 /// An open adapter.
 pub(crate) type Bus = testing::Bus<Redis>;
-
-/// The host's end of a subscription.
-pub(crate) type Inbox = testing::Inbox<RedisSubscription>;
 
 /// A configuration as the host would hand it in.
 pub(crate) fn config(host: &str, instance: &str, settings: &[(&str, &str)]) -> Config {
