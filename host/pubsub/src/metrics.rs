@@ -8,6 +8,8 @@
 mod families;
 mod handles;
 mod plugins;
+mod policies;
+mod starts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use families::Families;
 pub use handles::Ingress;
 pub(crate) use handles::{Egress, InFlight, Status};
 pub use plugins::{Lags, PluginKind, Usage};
+pub(crate) use policies::{Flow, PolicyCounters, PolicyCounts};
+pub use starts::StartFailure;
 
 /// Topics published to that are counted by name, those of all apps and components. Clients choose the names.
 const TOPICS_MAX: usize = 1000;
@@ -31,6 +35,8 @@ const OTHER_TOPICS: &str = "(other)";
 /// How it is counted.
 #[derive(Debug, Clone, Default)]
 pub struct MetricsOptions {
+    /// The host's own app, for what is counted of the host: policies, components.
+    pub app_id: String,
     /// Upper bounds of latencies, milliseconds, ascending. Empty: the usual ones.
     pub latency_buckets_ms: Vec<f64>,
     /// What becomes of the values of labels; of two for one label the last.
@@ -49,6 +55,7 @@ type Topics = HashMap<String, Arc<Egress>>;
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    app_id: String,
     namespace: String,
     /// None: they could not be made, and nothing is counted.
     families: Option<Families>,
@@ -73,6 +80,7 @@ impl Metrics {
         let families = Families::new(&registry, options).inspect_err(failed).ok();
         Self(Arc::new(Inner {
             registry,
+            app_id: options.app_id.clone(),
             namespace: namespace.to_owned(),
             families,
             error_codes: options.error_codes,

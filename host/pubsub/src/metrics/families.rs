@@ -7,6 +7,8 @@ use prometheus::{CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaug
 use whimbrel_resources::MetricsRule;
 
 use super::MetricsOptions;
+use super::policies::PolicyFamilies;
+use super::starts::Starts;
 
 /// Upper bounds of latencies, milliseconds: Dapr's, and ours below one.
 const LATENCY_BUCKETS_MS: [f64; 37] = [
@@ -44,6 +46,8 @@ pub(super) struct Families {
     pub(super) given_back: Family<IntCounterVec>,
     pub(super) error_codes: Family<IntCounterVec>,
     pub(super) plugins: Plugins,
+    pub(super) policies: PolicyFamilies,
+    pub(super) starts: Starts,
 }
 
 /// What is known of plugins, and from them.
@@ -123,6 +127,8 @@ impl Families {
             )?,
             error_codes: registered.counter("dapr_error_code_total", "Errors answered, by code.", &ERROR_LABELS)?,
             plugins: Plugins::new(&registered)?,
+            policies: PolicyFamilies::new(&registered)?,
+            starts: Starts::new(&registered)?,
         })
     }
 }
@@ -150,13 +156,13 @@ impl Plugins {
 }
 
 /// Where metrics are registered, and how they are to be.
-struct Registered<'a> {
+pub(super) struct Registered<'a> {
     registry: &'a Registry,
     options: &'a MetricsOptions,
 }
 
 impl Registered<'_> {
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntCounterVec>> {
+    pub(super) fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntCounterVec>> {
         self.register(name, labels, IntCounterVec::new(Opts::new(name, help), labels))
     }
 
@@ -164,7 +170,7 @@ impl Registered<'_> {
         self.register(name, labels, CounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntGaugeVec>> {
+    pub(super) fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntGaugeVec>> {
         self.register(name, labels, IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
