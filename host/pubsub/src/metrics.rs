@@ -3,12 +3,13 @@
 //!
 //! A message costs a few atomic additions: whoever handles it holds its counters already, or finds them without a lock.
 //! A counter shows up once something was counted. Never a label from data; topics that are only published to are
-//! bounded. Absent on purpose: HTTP; `api` serves the text.
+//! bounded, and so are paths. Absent on purpose: HTTP; `api` serves the text and knows what a request is.
 
 mod families;
 mod handles;
 mod plugins;
 mod policies;
+mod requests;
 mod starts;
 
 use std::collections::HashMap;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
-use whimbrel_resources::MetricsRule;
+use whimbrel_resources::{HttpMetrics, MetricsRule};
 
 use families::Families;
 pub use handles::Ingress;
 pub(crate) use handles::{Egress, InFlight, Status};
 pub use plugins::{Lags, PluginKind, Usage};
 pub(crate) use policies::{Flow, PolicyCounters, PolicyCounts};
+pub use requests::{Sent, Served};
 pub use starts::StartFailure;
 
 /// Topics published to that are counted by name, those of all apps and components. Clients choose the names.
@@ -43,6 +45,8 @@ pub struct MetricsOptions {
     pub rules: Vec<MetricsRule>,
     /// Whether the error codes of the API are counted.
     pub error_codes: bool,
+    /// How requests over HTTP are counted.
+    pub http: HttpMetrics,
 }
 
 /// All that is counted in this process, or in one test.

@@ -175,7 +175,7 @@ async fn host(
     let states = States::default();
     let health = health(&states);
     let tasks = TaskTracker::new();
-    let app = app(arguments, &caller, &tasks);
+    let app = app(arguments, &caller, topology.load().environment.metrics.clone(), &tasks);
     let doors = doors(arguments, configuration, &caller, &topology, &health, app.as_ref());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
@@ -310,8 +310,13 @@ fn health(states: &States) -> Arc<Health> {
 }
 
 /// The app, if there is a port, and what delivers to it until nobody has anything for it any more.
-fn app(arguments: &RunArguments, caller: &Caller, tasks: &TaskTracker) -> Option<(Arc<App>, Handler)> {
-    let app = App::new(connection(arguments, caller, arguments.app_port?));
+fn app(
+    arguments: &RunArguments,
+    caller: &Caller,
+    metrics: Metrics,
+    tasks: &TaskTracker,
+) -> Option<(Arc<App>, Handler)> {
+    let app = App::new(connection(arguments, caller, arguments.app_port?), metrics);
     let (handler, queue, batches) = Handler::with_batches();
     drop(tasks.spawn(Arc::clone(&app).run(queue, batches)));
     let handler = handler.watched(app.health());
@@ -439,6 +444,7 @@ fn counting(configuration: &Configuration, caller: &Caller) -> Metrics {
         latency_buckets_ms: configuration.latency_buckets_ms.clone(),
         rules: configuration.metrics_rules.clone(),
         error_codes: configuration.record_error_codes,
+        http: configuration.http_metrics.clone(),
     };
     Metrics::with_options(&namespace, &options)
 }
