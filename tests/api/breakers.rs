@@ -10,7 +10,7 @@ use crate::harness::app::{App, Reply};
 use crate::harness::host::Host;
 use crate::harness::{http, resource, run, until};
 
-fn resiliency(policies: &str, components: &str) -> String {
+pub(super) fn resiliency(policies: &str, components: &str) -> String {
     format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {{name: r}}\nspec:\n  policies: {policies}\n  \
          targets: {{components: {components}}}\n"

@@ -33,12 +33,12 @@ pub(super) async fn page(host: &Host) -> Result<String> {
 }
 
 /// The value of a metric with its labels, as they stand in the text: in the order of the alphabet.
-fn value(page: &str, metric: &str) -> Option<f64> {
+pub(super) fn value(page: &str, metric: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Waits until each of these metrics has its value, and shows all of them if one never has.
-async fn count(host: &Host, expected: &[(&str, f64)]) -> Result<()> {
+pub(super) async fn count(host: &Host, expected: &[(&str, f64)]) -> Result<()> {
     let missing = async || {
         let page = page(host).await.ok()?;
         let missing: Vec<_> = expected.iter().filter(|(metric, count)| value(&page, metric) != Some(*count)).collect();

@@ -8,6 +8,7 @@ mod calls;
 mod compare;
 mod configuration;
 mod cors;
+mod counted;
 mod dead_letters;
 mod decoding;
 mod envelope;

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use whimbrel_pubsub::{Attempts, BatchJob, HandlerError, HandlerJob, Outcome, Random};
+use whimbrel_pubsub::{Attempts, BatchJob, HandlerError, HandlerJob, Metrics, Outcome, Random, Sent};
 use whimbrel_resources::{Policy, Text};
 
 use crate::http::trace_header;
@@ -72,6 +72,7 @@ pub struct AppConnection {
 pub struct App {
     connection: AppConnection,
     fixed: Fixed,
+    metrics: Metrics,
     dial: Dial,
     /// Open connections that nobody uses, the last used one on top.
     idle: Mutex<Vec<Lane>>,
@@ -80,9 +81,9 @@ pub struct App {
 }
 
 impl App {
-    /// A client; connects to nothing yet.
+    /// A client, whose requests are counted; connects to nothing yet.
     #[must_use]
-    pub fn new(connection: AppConnection) -> Arc<Self> {
+    pub fn new(connection: AppConnection, metrics: Metrics) -> Arc<Self> {
         let host = format!("{}:{}", connection.address, connection.port);
         let value = |text: &str| HeaderValue::from_str(text).ok();
         let token = connection.token.as_ref().and_then(|token| value(token.reveal())).map(|mut token| {
@@ -92,7 +93,7 @@ impl App {
         let host = value(&host).unwrap_or(HeaderValue::from_static("localhost"));
         let well = watch::Sender::new(connection.probe.is_none());
         let dial = Dial::new(&connection);
-        Arc::new(Self { connection, fixed: Fixed { host, token }, dial, idle: Mutex::default(), well })
+        Arc::new(Self { connection, fixed: Fixed { host, token }, metrics, dial, idle: Mutex::default(), well })
     }
 
     /// Waits until the app's port takes connections. `false`: `stop` came first.
@@ -120,7 +121,7 @@ impl App {
         let Some(probe) = &self.connection.probe else { return };
         let request = || request::health(&self.fixed, &probe.path);
         let ask = || async {
-            let reply = self.exchange(request, answer::BODY_BYTES_MAX).await;
+            let reply = self.ask(self.metrics.probes(), request, answer::BODY_BYTES_MAX).await;
             reply.is_ok_and(|reply| reply.status.is_success())
         };
         tokio::select! {
@@ -153,7 +154,8 @@ impl App {
 
     async fn ask_subscriptions(&self) -> Result<Option<Bytes>, DiscoveryError> {
         let request = || Some(request::subscriptions(&self.fixed, &self.connection.app_id));
-        let reply = self.exchange(request, discovery::ANSWER_BYTES_MAX).await;
+        let sent = self.metrics.sends("GET", request::SUBSCRIBE_PATH, 0);
+        let reply = self.ask(sent, request, discovery::ANSWER_BYTES_MAX).await;
         discovery::interpret(&reply.map_err(DiscoveryError::Transport)?)
     }
 
@@ -192,10 +194,11 @@ impl App {
         let path = path::clean_target(&info.path);
         let trace = info.trace.as_ref().map(trace_header);
         let request = || request::event(&self.fixed, &path, &info, event.body(), trace.clone());
+        let sent = self.metrics.sends("POST", without_query(&path), event.body().len() as u64);
         let outcome = tokio::select! {
             biased;
             () = reply.closed() => return,
-            answered = self.exchange(request, answer::BODY_BYTES_MAX) => {
+            answered = self.ask(sent, request, answer::BODY_BYTES_MAX) => {
                 answered.map_err(HandlerError::Transport).and_then(|answered| answer::interpret(&answered))
             }
         };
@@ -220,10 +223,11 @@ impl App {
         let (trace, attempt) =
             (info.trace.as_ref().map(trace_header), entries.iter().map(|entry| entry.attempt).max().unwrap_or(1));
         let request = || request::batch(&self.fixed, &path, &info, attempt, &body, trace.clone());
+        let sent = self.metrics.sends("POST", without_query(&path), body.len() as u64);
         let outcomes = tokio::select! {
             biased;
             () = reply.closed() => return,
-            answered = self.exchange(request, answer::BODY_BYTES_MAX) => {
+            answered = self.ask(sent, request, answer::BODY_BYTES_MAX) => {
                 answered.map_err(HandlerError::Transport).and_then(|answered| batch::interpret(&answered, &entries))
             }
         };
@@ -237,6 +241,16 @@ impl App {
         }
         // Nobody waits any more: the broker delivers again.
         reply.send(outcomes).ok();
+    }
+
+    /// The same as `exchange`, counted. Given up, it counts as one without an answer.
+    async fn ask<F>(&self, sent: Sent<'_>, request: F, body_bytes_max: usize) -> Result<Reply, String>
+    where
+        F: Fn() -> Option<Request<Full<Bytes>>>,
+    {
+        let reply = self.exchange(request, body_bytes_max).await?;
+        sent.answered(reply.status.as_u16(), reply.body.len() as u64);
+        Ok(reply)
     }
 
     /// Sends a request on an idle connection or a new one, and reads the answer. A connection that was idle may have been
@@ -277,6 +291,10 @@ impl App {
             idle.push(lane);
         }
     }
+}
+
+fn without_query(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod bulk;
 mod call;
 mod calls;
+mod counted;
 mod metadata;
 mod publish;
 mod route;
@@ -19,6 +20,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
+use whimbrel_pubsub::Metrics;
 use whimbrel_resources::{ApiAccess, Protocol, Text};
 
 use crate::doors::Doors;
@@ -47,12 +49,14 @@ const HEADER_OVERHEAD_BYTES: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) doors: Arc<Doors>,
+    metrics: Metrics,
     bodies: Semaphore,
 }
 
 impl Api {
     pub(crate) fn new(doors: Arc<Doors>) -> Self {
-        Self { doors, bodies: Semaphore::new(body::BUDGET_KIB) }
+        let metrics = doors.topology.load().environment.metrics.clone();
+        Self { doors, metrics, bodies: Semaphore::new(body::BUDGET_KIB) }
     }
 }
 
@@ -60,7 +64,9 @@ impl Api {
 pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
     let (head, body) = request.into_parts();
     let told = calls::Call::begin(api, &head);
+    let request = counted::Request::begin(&head, &body);
     let answer = welcomed(api, head, body).await;
+    request.end(&api.metrics, &answer);
     if let Some(call) = told {
         call.end(&answer);
     }
@@ -69,12 +75,12 @@ pub(crate) async fn answer(api: &Api, request: Request<Arriving>) -> Answer {
 
 /// What a request is answered, with what its page must know.
 async fn welcomed(api: &Api, head: http::request::Parts, body: Arriving) -> Answer {
-    let Some(origins) = &api.doors.origins else { return counted(api, called(api, head, body).await) };
+    let Some(origins) = &api.doors.origins else { return with_code_counted(api, called(api, head, body).await) };
     if let Some(answer) = origins.preflight(&head) {
         return answer;
     }
     let added = origins.headers(&head);
-    let mut answer = counted(api, called(api, head, body).await);
+    let mut answer = with_code_counted(api, called(api, head, body).await);
     answer.headers_mut().extend(added);
     answer
 }
@@ -84,20 +90,26 @@ async fn welcomed(api: &Api, head: http::request::Parts, body: Arriving) -> Answ
 struct ErrorCode(String);
 
 /// An answer, its error code counted.
-fn counted(api: &Api, answer: Answer) -> Answer {
+fn with_code_counted(api: &Api, answer: Answer) -> Answer {
     if let Some(ErrorCode(code)) = answer.extensions().get() {
-        let metrics = &api.doors.topology.load().environment.metrics;
-        metrics.error_code(&api.doors.caller.app_id, error::category(code), code);
+        api.metrics.error_code(&api.doors.caller.app_id, error::category(code), code);
     }
     answer
 }
 
 /// Answers a request on the public port: who is well, and what there is. It asks for no token and changes nothing
 /// (pubsub-behaviour, sections 12.1 and 12.2).
-pub(crate) fn answer_public(api: &Api, request: &Request<Incoming>) -> Answer {
-    let cleaned = path::clean(request.uri().path());
-    match Route::of(request.method(), &cleaned) {
-        Route::Health => health(api, request.uri().query()),
+pub(crate) fn answer_public(api: &Api, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let request = counted::Request::begin(&head, &body);
+    let answer = public(api, &head);
+    request.end(&api.metrics, &answer);
+    answer
+}
+
+fn public(api: &Api, head: &http::request::Parts) -> Answer {
+    match Route::of(&head.method, &path::clean(head.uri.path())) {
+        Route::Health => health(api, head.uri.query()),
         Route::OutboundHealth => outbound_health(api),
         Route::Metadata => metadata::get(api),
         _ => refuse(&error::no_route()),

@@ -126,7 +126,7 @@ async fn connection(
         let (beat, awaited) = (Beat::new(&pulse), pulse.awaited());
         async move {
             let answer = if server.public {
-                http::answer_public(&server.api, &request)
+                http::answer_public(&server.api, request)
             } else {
                 http::answer(&server.api, request.map(|body| Arriving::new(body, awaited))).await
             };

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_resources::{Component, Policy};
 
 use crate::error::{BrokerError, SettleError};
+use crate::metrics::PolicyCounters;
 use crate::policy::{Breaker, Guard};
 use crate::steps::step;
 
@@ -198,6 +199,8 @@ pub struct Broker {
     pub features: Arc<OnceLock<Features>>,
     /// Counts its failures in both directions, where a policy has a circuit breaker.
     pub(crate) breaker: Arc<Breaker>,
+    /// What its policies do.
+    pub(crate) policed: Arc<PolicyCounters>,
     jobs: mpsc::Sender<BrokerJob>,
 }
 
@@ -206,7 +209,8 @@ impl Broker {
     #[must_use]
     pub fn new(declared: Arc<Component>) -> (Self, mpsc::Receiver<BrokerJob>) {
         let (jobs, queue) = mpsc::channel(PUBLISH_QUEUE_JOBS_MAX);
-        (Self { declared, features: Arc::default(), breaker: Arc::default(), jobs }, queue)
+        let (features, breaker, policed) = (Arc::default(), Arc::default(), Arc::default());
+        (Self { declared, features, breaker, policed, jobs }, queue)
     }
 
     /// The same running adapter, declared otherwise in what is the host's alone: scopes.
@@ -225,6 +229,11 @@ impl Broker {
     pub(crate) fn guard<'a>(&'a self, policy: &'a Policy) -> Option<Guard<'a>> {
         let template = policy.breaker.as_deref()?;
         Some(Guard { breaker: &self.breaker, name: &self.declared.name, template })
+    }
+
+    /// No broker of its name follows it: the state of its circuit breaker is not shown any more.
+    pub fn forget_breaker(&self) {
+        self.policed.forget();
     }
 
     /// What the broker can do, as far as it is known.

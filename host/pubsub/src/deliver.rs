@@ -18,7 +18,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whimbrel_resources::{Bulk, Policy};
+use whimbrel_resources::Bulk;
 
 use crate::broker::{Features, Metadata};
 use crate::delivery::{Delivery, Disposition, Reason};
@@ -28,8 +28,8 @@ use crate::events::About;
 use crate::group::{Concurrency, Keys, Places};
 use crate::handler::{DeliveryInfo, Outcome};
 use crate::ledger::{self, Ledger};
-use crate::metrics::{InFlight, Ingress, Status};
-use crate::policy::{self, Attempts, Code, Guard, Refused};
+use crate::metrics::{Flow, InFlight, Ingress, Status};
+use crate::policy::{self, Attempts, Code, Policed, Refused};
 use crate::settle::{Exit, RETRY_WAIT_MAX, RETRY_WAIT_MIN, Stopping, retry_wait, settle};
 use crate::statuses::Statuses;
 use crate::steps::step;
@@ -327,10 +327,9 @@ impl Context {
         if course.is_overspent() {
             return self.overspent(course);
         }
-        let policy = topology.policies.inbound(&self.pubsub);
+        let policed = self.policed(topology);
         let first = course.budget.map_or(1, |_| course.attempt);
-        let mut attempts = Attempts::from(policy, &topology.environment.random, first);
-        let guard = self.guard(topology, policy);
+        let mut attempts = Attempts::from(policed.policy, &topology.environment.random, first);
         let mut info = DeliveryInfo {
             pubsub: Arc::clone(&self.pubsub),
             topic: Arc::clone(&course.delivery.message.topic),
@@ -341,8 +340,8 @@ impl Context {
             trace: None,
         };
         loop {
-            let pass = match guard.map(Guard::enter).transpose() {
-                Ok(pass) => pass,
+            let leave = match policed.enter() {
+                Ok(leave) => leave,
                 Err(refused) => return self.kept_off(refused, course),
             };
             info.attempt = course.attempt;
@@ -350,16 +349,16 @@ impl Context {
             let span;
             (info.trace, span) = topology.environment.tracer.begin_delivery(event, &info.topic, info.attempt);
             let begun = Instant::now();
-            let answered = within(policy.timeout, self.attempt(topology, &course.rules, event, &info)).await;
+            let answered = within(&policed, self.attempt(topology, &course.rules, event, &info)).await;
             let result = self.statuses.read(answered, self.bulk.is_some());
             span.end(|span| span.error = not_taken(&result));
             step("deliver.handled");
             if result == Err(HandlerError::Unwell) {
                 return self.unasked(course);
             }
-            // A worker that is gone says nothing about the app: its pass is given back.
-            if let Some(pass) = pass.filter(|_| result != Err(HandlerError::Gone)) {
-                pass.end(is_done(&result));
+            // A worker that is gone says nothing about the app: its leave is given back.
+            if result != Err(HandlerError::Gone) {
+                leave.end(is_done(&result));
             }
             self.counts.attempted(course.attempt, Status::of(&result), begun.elapsed());
             let failure = match self.judge(result, course) {
@@ -368,6 +367,7 @@ impl Context {
             };
             let wait = if attempts.retries(failure.code) { attempts.advance() } else { None };
             let Some(wait) = wait else { return self.give_up(Reason::Exhausted(failure.what), course) };
+            policed.retried();
             events::attempt_failed(self.about(course), &failure.what, wait);
             if !self.wait_for_next(course, wait).await {
                 return Disposition::Hold;
@@ -389,8 +389,9 @@ impl Context {
         }
     }
 
-    fn guard<'a>(&self, topology: &'a Topology, policy: &'a Policy) -> Option<Guard<'a>> {
-        topology.brokers.get(&*self.pubsub).and_then(|broker| broker.guard(policy))
+    /// A delivery, or a batch of them, begins under the inbound policy.
+    fn policed<'a>(&self, topology: &'a Topology) -> Policed<'a> {
+        Policed::begin(topology, &self.pubsub, topology.brokers.get(&*self.pubsub), Flow::Inbound)
     }
 
     /// What an attempt comes to.
@@ -483,13 +484,14 @@ impl Context {
 
 /// An attempt within the policy's time.
 async fn within<T>(
-    wait: Option<Duration>,
+    policed: &Policed<'_>,
     attempt: impl Future<Output = Result<T, HandlerError>>,
 ) -> Result<T, HandlerError> {
-    match wait {
-        None => attempt.await,
-        Some(wait) => tokio::time::timeout(wait, attempt).await.unwrap_or(Err(HandlerError::Timeout)),
-    }
+    let Some(wait) = policed.policy.timeout else { return attempt.await };
+    tokio::time::timeout(wait, attempt).await.unwrap_or_else(|_| {
+        policed.timed_out();
+        Err(HandlerError::Timeout)
+    })
 }
 
 /// Why an attempt failed, if it did: what a subscriber drops is done.

@@ -102,3 +102,11 @@ pub(crate) fn arrived(token: u64, id: &str, count: Option<u32>) -> Arrived {
     let message = Message { topic: Arc::from("t"), key: None, data, metadata: pairs(&[("k", "v")]) };
     Arrived { token, id: id.to_owned(), message, count }
 }
+
+/// What was counted of policies, every line of it: `LABEL=VALUE,... COUNT`, without what all of them have in common.
+pub(crate) fn policies_counted(metrics: &Metrics) -> Vec<String> {
+    let text = metrics.text();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("dapr_resiliency_"));
+    let common = [r#"{app_id="","#, r#"name="r",namespace="","#, r#",target="Pubsub_bus"}"#, "\""];
+    lines.map(|line| common.iter().fold(line.to_owned(), |line, common| line.replace(common, ""))).collect()
+}

@@ -43,7 +43,7 @@ pub use environment::{Clock, Environment, Random};
 pub use error::{BrokerError, HandlerError, PublishError, SettleError};
 pub use event::Event;
 pub use handler::{BatchEntry, BatchInfo, BatchJob, DeliveryInfo, Handler, HandlerJob, Outcome, Outcomes};
-pub use metrics::{Ingress, Lags, Metrics, MetricsOptions, PluginKind, Usage};
+pub use metrics::{Ingress, Lags, Metrics, MetricsOptions, PluginKind, Sent, Served, StartFailure, Usage};
 pub use policy::Attempts;
 pub use publish::{check, publish, publish_bulk};
 pub use request::{BulkEntry, BulkRequest, Caller, FailedEntry, PublishRequest};

@@ -3,11 +3,14 @@
 //!
 //! A message costs a few atomic additions: whoever handles it holds its counters already, or finds them without a lock.
 //! A counter shows up once something was counted. Never a label from data; topics that are only published to are
-//! bounded. Absent on purpose: HTTP; `api` serves the text.
+//! bounded, and so are paths. Absent on purpose: HTTP; `api` serves the text and knows what a request is.
 
 mod families;
 mod handles;
 mod plugins;
+mod policies;
+mod requests;
+mod starts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +18,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
-use whimbrel_resources::MetricsRule;
+use whimbrel_resources::{HttpMetrics, MetricsRule};
 
 use families::Families;
 pub use handles::Ingress;
 pub(crate) use handles::{Egress, InFlight, Status};
 pub use plugins::{Lags, PluginKind, Usage};
+pub(crate) use policies::{Flow, PolicyCounters, PolicyCounts};
+pub use requests::{Sent, Served};
+pub use starts::StartFailure;
 
 /// Topics published to that are counted by name, those of all apps and components. Clients choose the names.
 const TOPICS_MAX: usize = 1000;
@@ -31,12 +37,16 @@ const OTHER_TOPICS: &str = "(other)";
 /// How it is counted.
 #[derive(Debug, Clone, Default)]
 pub struct MetricsOptions {
+    /// The host's own app, for what is counted of the host: policies, components.
+    pub app_id: String,
     /// Upper bounds of latencies, milliseconds, ascending. Empty: the usual ones.
     pub latency_buckets_ms: Vec<f64>,
     /// What becomes of the values of labels; of two for one label the last.
     pub rules: Vec<MetricsRule>,
     /// Whether the error codes of the API are counted.
     pub error_codes: bool,
+    /// How requests over HTTP are counted.
+    pub http: HttpMetrics,
 }
 
 /// All that is counted in this process, or in one test.
@@ -49,6 +59,7 @@ type Topics = HashMap<String, Arc<Egress>>;
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    app_id: String,
     namespace: String,
     /// None: they could not be made, and nothing is counted.
     families: Option<Families>,
@@ -73,6 +84,7 @@ impl Metrics {
         let families = Families::new(&registry, options).inspect_err(failed).ok();
         Self(Arc::new(Inner {
             registry,
+            app_id: options.app_id.clone(),
             namespace: namespace.to_owned(),
             families,
             error_codes: options.error_codes,

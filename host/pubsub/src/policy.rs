@@ -2,6 +2,7 @@
 //! Called by the spines, which make the attempts.
 
 mod breaker;
+mod policed;
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use whimbrel_resources::{Backoff, Policy};
 use crate::environment::Random;
 use crate::error::{BrokerError, HandlerError};
 
-pub(crate) use breaker::{Breaker, Guard, Refused};
+pub(crate) use breaker::{Breaker, BreakerState, Guard, Refused};
+pub(crate) use policed::Policed;
 
 /// The first wait of an exponential policy.
 const EXPONENTIAL_WAIT_MIN: Duration = Duration::from_millis(500);

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
-use whimbrel_resources::Policy;
 
 use crate::broker::{Broker, Message, Metadata};
 use crate::envelope::Draft;
 use crate::error::{BrokerError, PublishError};
-use crate::policy::{Attempts, Code, Family, Guard};
+use crate::metrics::Flow;
+use crate::policy::{Attempts, Code, Family, Policed};
 use crate::request::{BulkRequest, Caller, FailedEntry, PublishRequest};
 use crate::spans::{Recording, SpanKind};
 use crate::steps::step;
@@ -238,8 +238,8 @@ fn bytes(message: &Message) -> usize {
 /// A retry sends the same message again: the broker may then have it twice, with one event id.
 async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) -> Vec<Stored> {
     let Target { topology, broker, topic, family } = target;
-    let policy = topology.policies.outbound(&broker.declared.name);
-    let mut attempts = Attempts::new(policy, &topology.environment.random);
+    let policed = Policed::begin(topology, &broker.declared.name, Some(broker), Flow::Outbound);
+    let mut attempts = Attempts::new(policed.policy, &topology.environment.random);
     let mut stored: Vec<Stored> = messages.iter().map(|message| fits(broker, message)).collect();
     let mut places: Vec<usize> = (0..stored.len()).filter(|place| stored[*place].is_ok()).collect();
     let mut due = messages;
@@ -253,7 +253,7 @@ async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) ->
         for place in &places {
             events::publishing(broker, topic, ids[*place]);
         }
-        for (place, answer) in places.iter().zip(guarded(broker, due, policy).await) {
+        for (place, answer) in places.iter().zip(guarded(broker, due, &policed).await) {
             stored[*place] = answer;
         }
         let asked = |place: &usize| {
@@ -266,6 +266,7 @@ async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) ->
         kept.retain(|_| again.next().unwrap_or_default());
         places.retain(|place| asked(place).is_some());
         let Some(wait) = attempts.advance() else { break };
+        policed.retried();
         let wait = wait.max(least);
         for place in &places {
             if let Err(error) = &stored[*place] {
@@ -279,15 +280,19 @@ async fn attempts(target: Target<'_>, messages: Vec<Message>, ids: &[Id<'_>]) ->
 }
 
 /// One attempt, if the circuit breaker lets it pass. It counts as one, however many messages it has.
-async fn guarded(broker: &Broker, messages: Vec<Message>, policy: &Policy) -> Vec<Stored> {
-    let pass = match broker.guard(policy).map(Guard::enter).transpose() {
-        Ok(pass) => pass,
+async fn guarded(broker: &Broker, messages: Vec<Message>, policed: &Policed<'_>) -> Vec<Stored> {
+    let leave = match policed.enter() {
+        Ok(leave) => leave,
         Err(refused) => return vec![Err(BrokerError::Broken(refused.to_string())); messages.len()],
     };
-    let answers = attempt(broker, messages, policy.timeout).await;
-    if let Some(pass) = pass {
-        pass.end(answers.iter().all(Result::is_ok));
+    let (begun, timeout) = (Instant::now(), policed.policy.timeout);
+    let answers = attempt(broker, messages, timeout).await;
+    let succeeded = answers.iter().all(Result::is_ok);
+    // The adapter, which knows the deadline too, may have been the one to give up.
+    if !succeeded && timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+        policed.timed_out();
     }
+    leave.end(succeeded);
     answers
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::folder;
 use crate::metrics_rule::MetricsRule;
+use crate::path_pattern::PathPattern;
 use crate::place::Place;
 use crate::problem::{Position, Problem, Problems, Severity};
 use crate::raw;
@@ -33,10 +34,31 @@ pub struct Configuration {
     pub metrics_rules: Vec<MetricsRule>,
     /// `spec.metrics.recordErrorCodes`: whether the error codes of the API are counted.
     pub record_error_codes: bool,
+    /// `spec.metrics.http`: how requests over HTTP are counted.
+    pub http_metrics: HttpMetrics,
     /// `spec.features`, the one named `HotReload`. None: not said.
     pub hot_reload: Option<bool>,
     /// `spec.components.deny`: types (`pubsub.kafka`, `pubsub.kafka/v1`) that are not loaded.
     pub denied_components: Vec<String>,
+}
+
+/// How requests over HTTP are counted, those of the API and those to the app.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpMetrics {
+    /// `increasedCardinality`: by path. (As for Dapr not unless it is asked for.)
+    pub increased_cardinality: bool,
+    /// `pathMatching`: paths that are counted as one, the narrowest first.
+    pub paths: Vec<PathPattern>,
+    /// `excludeVerbs`: where paths are counted, methods are not.
+    pub exclude_verbs: bool,
+}
+
+impl HttpMetrics {
+    /// Whether they are counted by path or by pattern.
+    #[must_use]
+    pub fn has_paths(&self) -> bool {
+        self.increased_cardinality || !self.paths.is_empty()
+    }
 }
 
 /// Which calls of the API have a line in the log.

@@ -13,6 +13,7 @@ pub mod fuzz;
 mod load;
 mod manifest;
 mod metrics_rule;
+mod path_pattern;
 mod place;
 mod problem;
 mod programmatic;
@@ -28,7 +29,7 @@ mod traces;
 mod trip;
 mod yaml;
 
-pub use configuration::{ApiAccess, ApiLogging, ApiRule, Configuration, Protocol, configuration};
+pub use configuration::{ApiAccess, ApiLogging, ApiRule, Configuration, HttpMetrics, Protocol, configuration};
 pub use conformance::{Command, Conformance, Exception, Refused, TlsVariants, conformance};
 pub use diff::{
     Changes, ComponentChange, Diff, SubscriptionChange, component_change, diff, order, same_pool, subscription_change,
@@ -38,6 +39,7 @@ pub use folder::resource_files;
 pub use load::{load, scoped_apps, survey};
 pub use manifest::{DefaultPort, Field, FieldType, PluginManifest, check};
 pub use metrics_rule::{MetricsRule, Replacement};
+pub use path_pattern::PathPattern;
 pub use problem::{Position, Problem, Problems, Severity};
 pub use programmatic::programmatic;
 pub use rule::{Fact, Facts, Rule};

@@ -260,10 +260,10 @@ impl<'a> Loading<'a> {
         let metadata = root.section("metadata", &mut self.problems);
         let name =
             metadata.and_then(|metadata| metadata.text("name", &mut self.problems)).unwrap_or_default().to_owned();
+        self.resiliencies.read(&name, root, &mut self.problems);
         if !self.snapshot.resiliencies.contains(&name) {
             self.snapshot.resiliencies.push(name);
         }
-        self.resiliencies.read(root, &mut self.problems);
     }
 
     fn handler(&mut self, root: &Place<'_>) {

@@ -253,6 +253,8 @@ impl Default for HandlerLimits {
 /// Timeouts, retries and circuit breakers, resolved by component name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
+    /// The `Resiliency` resource that was read last, which Dapr counts all of them under; empty: there is none.
+    pub resource: String,
     /// Around delivery to the app.
     pub inbound: HashMap<String, Policy>,
     /// Around publishing.

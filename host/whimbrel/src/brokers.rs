@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::watch;
-use whimbrel_pubsub::{Broker, Metrics};
+use whimbrel_pubsub::{Broker, Metrics, StartFailure};
 use whimbrel_resources::{Component, PluginManifest, Problem, Problems, Severity};
 use whimbrel_wasm::{Adapter, BrokerSettings, BrokerState, Grants, Loader, Plugin};
 
@@ -57,24 +57,32 @@ pub(crate) enum PlanError {
 pub(crate) fn plan(
     components: &[Arc<Component>],
     search: &Search,
+    metrics: &Metrics,
     must: impl Fn(&Component) -> bool,
 ) -> Result<Vec<Planned>, PlanError> {
+    let failed = |component: &Component| count_failure(metrics, component, StartFailure::Creation);
     let (mut planned, mut problems) = (Vec::new(), Vec::new());
     for component in components {
         let optional = component.ignore_errors && !must(component);
         let stamp = Stamp::of(search.source(component));
         let (plugin, manifest) = match found(component, search) {
             Ok(found) => found,
-            Err(error) if optional => {
+            Err(error) => {
+                failed(component);
+                if !optional {
+                    return Err(PlanError::Plugin(initialization(component, &error)));
+                }
                 left_out(component, &format!("{error:#}"));
                 continue;
             }
-            Err(error) => return Err(PlanError::Plugin(initialization(component, &error))),
         };
         let odd = manifest.as_ref().map(|manifest| whimbrel_resources::check(component, manifest)).unwrap_or_default();
-        if let Some(wrong) = odd.iter().find(|problem| optional && problem.severity == Severity::Error) {
-            left_out(component, &wrong.to_string());
-            continue;
+        if let Some(wrong) = odd.iter().find(|problem| problem.severity == Severity::Error) {
+            failed(component);
+            if optional {
+                left_out(component, &wrong.to_string());
+                continue;
+            }
         }
         problems.extend(odd);
         planned.push(Planned { component: Arc::clone(component), optional, plugin, manifest, stamp });
@@ -107,6 +115,10 @@ pub(crate) fn found(component: &Component, search: &Search) -> anyhow::Result<(P
 fn is_version(wanted: &str, has: Option<&str>) -> bool {
     let wanted = wanted.to_ascii_lowercase();
     ["", "v0", FIRST_VERSION].contains(&wanted.as_str()) || has.is_none_or(|has| has.eq_ignore_ascii_case(&wanted))
+}
+
+fn count_failure(metrics: &Metrics, component: &Component, failure: StartFailure) {
+    metrics.component_failed(&component.kind, &component.name, failure);
 }
 
 fn left_out(component: &Component, why: &str) {
@@ -148,11 +160,14 @@ pub(crate) async fn start(
         let digest = plugin.digest();
         let (state, replacer) = match adapter(loader, plugin).await {
             Ok(adapter) => adapter.start_replaceable(&broker, queue, settings),
-            Err(error) if optional => {
+            Err(error) => {
+                count_failure(metrics, &component, StartFailure::Creation);
+                if !optional {
+                    return Err(initialization(&component, &error));
+                }
                 left_out(&component, &format!("{error:#}"));
                 continue;
             }
-            Err(error) => return Err(initialization(&component, &error)),
         };
         let kind = manifest.map_or_else(|| component.kind.clone(), |manifest| manifest.kind);
         let replaceable = Replaceable { component: Arc::clone(&component), kind, replacer, digest, stamp };
@@ -160,18 +175,35 @@ pub(crate) async fn start(
         started.push(Started { broker, state, replaceable });
     }
     for (component, optional, state) in opening {
-        match opened(&component, state).await {
-            Err(error) if optional => {
+        match opened(&component, state.clone()).await {
+            Ok(()) => {
+                metrics.component_opened(&component.kind);
+                tracing::info!(component = component.name, kind = component.kind, "component loaded");
+            }
+            Err(error) => {
+                count_failure(metrics, &component, StartFailure::Init);
+                if !optional {
+                    return Err(initialization(&component, &error));
+                }
                 tracing::error!(
                     component = component.name,
                     "not open yet, and tried further, as ignoreErrors says: {error:#}"
                 );
+                count_late(component, state, metrics.clone());
             }
-            Err(error) => return Err(initialization(&component, &error)),
-            Ok(()) => tracing::info!(component = component.name, kind = component.kind, "component loaded"),
         }
     }
     Ok(started)
+}
+
+/// Counts a component once it is open after all. Ends with its worker.
+fn count_late(component: Arc<Component>, mut state: watch::Receiver<BrokerState>, metrics: Metrics) {
+    drop(tokio::spawn(async move {
+        if state.wait_for(|state| *state == BrokerState::Ready).await.is_ok() {
+            metrics.component_opened(&component.kind);
+            tracing::info!(component = component.name, kind = component.kind, "component loaded");
+        }
+    }));
 }
 
 /// Compiles it, which takes a second a megabyte where it is not in the cache.

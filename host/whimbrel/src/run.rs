@@ -88,6 +88,12 @@ pub(crate) async fn run(mut arguments: RunArguments) -> Exit {
     }
 }
 
+/// What is to be opened, and where other plugins are looked for.
+struct Plan {
+    planned: Vec<brokers::Planned>,
+    search: Arc<Search>,
+}
+
 /// What is configured and declared, and what asks for it to be loaded again.
 struct Resources {
     configuration: Configuration,
@@ -123,7 +129,8 @@ fn refuse(problems: &str) -> Exit {
 async fn serve(arguments: RunArguments, caller: Caller, resources: Resources, stopping: CancellationToken) -> Exit {
     let search = Arc::new(Search::new(&arguments.plugins));
     tracing::info!("plugins are looked for in {:?}, then among the built-in ones", search.folders());
-    let planned = match brokers::plan(&resources.snapshot.components, &search, |_| false) {
+    let metrics = counting(&resources.configuration, &caller);
+    let planned = match brokers::plan(&resources.snapshot.components, &search, &metrics, |_| false) {
         Ok(planned) => planned,
         Err(PlanError::Resources(problems)) => return refuse(&problems.to_string()),
         Err(PlanError::Plugin(error)) => {
@@ -131,7 +138,7 @@ async fn serve(arguments: RunArguments, caller: Caller, resources: Resources, st
             return Exit::Failed;
         }
     };
-    match host(&arguments, caller, resources, planned, search, stopping).await {
+    match host(&arguments, caller, resources, metrics, Plan { planned, search }, stopping).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -145,15 +152,15 @@ async fn host(
     arguments: &RunArguments,
     caller: Caller,
     resources: Resources,
-    planned: Vec<brokers::Planned>,
-    search: Arc<Search>,
+    metrics: Metrics,
+    Plan { planned, search }: Plan,
     stopping: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let Resources { configuration, declared, snapshot, asked } = resources;
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, cache_folder());
     let instance = instance_name();
-    let (environment, exporting) = environment(&configuration, &caller)?;
+    let (environment, exporting) = environment(&configuration, &caller, metrics)?;
     let started = tokio::select! { biased;
         started = brokers::start(planned, &loader, &instance, &environment.metrics) => started?,
         // Nothing was subscribed, nothing was taken: there is nothing to drain.
@@ -168,7 +175,7 @@ async fn host(
     let states = States::default();
     let health = health(&states);
     let tasks = TaskTracker::new();
-    let app = app(arguments, &caller, &tasks);
+    let app = app(arguments, &caller, topology.load().environment.metrics.clone(), &tasks);
     let doors = doors(arguments, configuration, &caller, &topology, &health, app.as_ref());
     let listeners = listen(arguments).await?;
     let server = tokio::spawn(whimbrel_api::serve(listeners, Arc::clone(&doors), served.clone()));
@@ -277,6 +284,7 @@ async fn drain(
 
 /// What runs at first.
 fn first(environment: Environment, started: &[Started], snapshot: &Snapshot) -> Topology {
+    environment.metrics.resiliencies_loaded(&snapshot.resiliencies);
     let named = |started: &Started| (started.broker.declared.name.clone(), started.broker.clone());
     Topology { environment, brokers: started.iter().map(named).collect(), policies: snapshot.policies.clone() }
 }
@@ -302,8 +310,13 @@ fn health(states: &States) -> Arc<Health> {
 }
 
 /// The app, if there is a port, and what delivers to it until nobody has anything for it any more.
-fn app(arguments: &RunArguments, caller: &Caller, tasks: &TaskTracker) -> Option<(Arc<App>, Handler)> {
-    let app = App::new(connection(arguments, caller, arguments.app_port?));
+fn app(
+    arguments: &RunArguments,
+    caller: &Caller,
+    metrics: Metrics,
+    tasks: &TaskTracker,
+) -> Option<(Arc<App>, Handler)> {
+    let app = App::new(connection(arguments, caller, arguments.app_port?), metrics);
     let (handler, queue, batches) = Handler::with_batches();
     drop(tasks.spawn(Arc::clone(&app).run(queue, batches)));
     let handler = handler.watched(app.health());
@@ -412,17 +425,28 @@ async fn listen(arguments: &RunArguments) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// The machine's own, and who exports its traces; `NAMESPACE` is a label of what is counted, as it is set.
-fn environment(configuration: &Configuration, caller: &Caller) -> anyhow::Result<(Environment, Option<Exporting>)> {
+/// The machine's own, and who exports its traces.
+fn environment(
+    configuration: &Configuration,
+    caller: &Caller,
+    metrics: Metrics,
+) -> anyhow::Result<(Environment, Option<Exporting>)> {
+    let environment = Environment { metrics, ..Environment::system() };
+    let (tracer, exporting) = traces::start(&configuration.tracing, &caller.app_id, &environment)?;
+    Ok((Environment { tracer, ..environment }, exporting))
+}
+
+/// What is counted, as it is configured; `NAMESPACE` is a label of it, as it is set.
+fn counting(configuration: &Configuration, caller: &Caller) -> Metrics {
     let namespace = env::var("NAMESPACE").unwrap_or_default();
     let options = MetricsOptions {
+        app_id: caller.app_id.as_ref().to_owned(),
         latency_buckets_ms: configuration.latency_buckets_ms.clone(),
         rules: configuration.metrics_rules.clone(),
         error_codes: configuration.record_error_codes,
+        http: configuration.http_metrics.clone(),
     };
-    let environment = Environment { metrics: Metrics::with_options(&namespace, &options), ..Environment::system() };
-    let (tracer, exporting) = traces::start(&configuration.tracing, &caller.app_id, &environment)?;
-    Ok((Environment { tracer, ..environment }, exporting))
+    Metrics::with_options(&namespace, &options)
 }
 
 /// Names this process among those of the same app; a restart of a component inside it keeps the name.

@@ -136,6 +136,10 @@ impl Running {
             tracing::warn!("{warning}");
         }
         self.snapshot = snapshot;
+        if found.policies {
+            let metrics = &self.ground.topology.load().environment.metrics;
+            metrics.resiliencies_loaded(&self.snapshot.resiliencies);
+        }
         self.settle(opened, LIVE_WAIT).await;
         Ok(Some(found))
     }
@@ -250,6 +254,9 @@ impl Running {
     fn retire(&mut self, name: &str, old: &Topology) {
         let (Some(adapter), Some(broker)) = (self.adapters.remove(name), old.brokers.get(name)) else { return };
         adapter.retired.cancel();
+        if !self.ground.topology.load().brokers.contains_key(name) {
+            broker.forget_breaker();
+        }
         if broker.features.get().is_some_and(|features| !features.durable) {
             tracing::warn!(component = name, "its broker is not durable: what it still holds ends with it");
         }

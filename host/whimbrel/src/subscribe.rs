@@ -111,14 +111,15 @@ async fn subscribe(arguments: &SubscribeArguments, tail: &Arc<Tail>, stopping: &
     let group = arguments.group.clone().unwrap_or(own);
     let search = Search::new(&arguments.plugins);
     let snapshot = declared(arguments, &app_id)?;
-    let planned = brokers::plan(&snapshot.components, &search, |_| false).map_err(|error| match error {
-        PlanError::Resources(problems) => Resources(problems.to_string()).into(),
-        PlanError::Plugin(error) => error,
-    })?;
+    let environment = Environment::system();
+    let planned =
+        brokers::plan(&snapshot.components, &search, &environment.metrics, |_| false).map_err(|error| match error {
+            PlanError::Resources(problems) => Resources(problems.to_string()).into(),
+            PlanError::Plugin(error) => error,
+        })?;
     let engines = Engines::new().map_err(anyhow::Error::msg)?;
     let loader = Loader::new(engines, run::cache_folder());
     let instance = run::instance_name();
-    let environment = Environment::system();
     let started = tokio::select! { biased;
         started = brokers::start(planned, &loader, &instance, &environment.metrics) => started?,
         () = stopping.cancelled() => return Ok(()),

@@ -33,6 +33,9 @@ const RESERVED: [&str; 20] = [
     "whimbrel-last-attempt",
 ];
 
+/// Where the app is asked for its subscriptions.
+pub(crate) const SUBSCRIBE_PATH: &str = "/dapr/subscribe";
+
 /// What every request to the app carries.
 #[derive(Debug)]
 pub(crate) struct Fixed {
@@ -106,7 +109,7 @@ fn tell(headers: &mut HeaderMap, pubsub: &str, attempt: u32, last_attempt: bool)
 /// The question which subscriptions the app wants.
 pub(crate) fn subscriptions(fixed: &Fixed, app_id: &str) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
-    *request.uri_mut() = Uri::from_static("/dapr/subscribe");
+    *request.uri_mut() = Uri::from_static(SUBSCRIBE_PATH);
     let headers = request.headers_mut();
     fix(headers, fixed);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -134,7 +134,7 @@ fn gate() -> Gate {
 
 fn run(connection: AppConnection) -> (Handler, JoinHandle<()>) {
     let (handler, queue, batches) = Handler::with_batches();
-    (handler, tokio::spawn(App::new(connection).run(queue, batches)))
+    (handler, tokio::spawn(App::new(connection, Metrics::default()).run(queue, batches)))
 }
 
 async fn deliver(handler: &Handler, path: &str) -> Result<Outcome, HandlerError> {
@@ -309,7 +309,8 @@ async fn a_fresh_connection_that_breaks_is_a_transport_error() {
 
 async fn check_subscriptions(status: u16, body: &'static str, expect: Option<&'static str>) {
     let app = app(move |_: &str| (status, body.to_owned())).await;
-    let found = App::new(connection(app.port, None)).subscriptions(&Policies::default().discovery).await;
+    let asked = App::new(connection(app.port, None), Metrics::default());
+    let found = asked.subscriptions(&Policies::default().discovery).await;
     assert_eq!(found, Ok(expect.map(|body| Bytes::from_static(body.as_bytes()))), "{status} {body}");
     let seen = app.seen.lock().expect("no test panics with it").clone();
     assert_eq!(seen.len(), 1);
@@ -328,7 +329,7 @@ async fn the_app_is_asked_for_its_subscriptions() {
 /// How often an app that cuts every connection is asked, and for how long.
 async fn check_asking(policy: &Policy) -> (usize, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let app = App::new(connection(listener.local_addr().expect("an address").port(), None));
+    let app = App::new(connection(listener.local_addr().expect("an address").port(), None), Metrics::default());
     let refusals = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&refusals);
     let cutting = tokio::spawn(async move {
@@ -365,7 +366,7 @@ async fn asking_is_tried_again_and_given_up() {
 async fn the_app_is_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
-    let app = App::new(connection(port, None));
+    let app = App::new(connection(port, None), Metrics::default());
     assert!(app.wait_reachable(&CancellationToken::new()).await);
     drop(listener);
     let stop = CancellationToken::new();

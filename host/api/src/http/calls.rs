@@ -49,20 +49,11 @@ impl Call {
 
 /// Never a query: it may hold anything. Names of topics are kept back where the operator wants that.
 fn describe(logging: &ApiLogging, head: &request::Parts, route: &Route<'_>) -> Option<String> {
-    let name = match route {
-        Route::Health | Route::OutboundHealth if logging.omit_health_checks => return None,
-        Route::Publish { .. } => "PublishEvent",
-        Route::BulkPublish { .. } => "BulkPublishEvent",
-        Route::Health => "Healthz",
-        Route::OutboundHealth => "HealthzOutbound",
-        Route::Metadata => "GetMetadata",
-        Route::SetMetadata(_) => "SetMetadata",
-        Route::Shutdown => "Shutdown",
-        Route::OpenApi => "OpenApi",
-        Route::Other => "Unknown",
-    };
+    if logging.omit_health_checks && matches!(route, Route::Health | Route::OutboundHealth) {
+        return None;
+    }
     if logging.obfuscate_urls {
-        return Some(name.to_owned());
+        return Some(route.name().to_owned());
     }
     Some(format!("{} {}", head.method, head.uri.path()))
 }

@@ -56,6 +56,21 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What is called, in Dapr's words where it has any.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Publish { .. } => "PublishEvent",
+            Self::BulkPublish { .. } => "BulkPublishEvent",
+            Self::Health => "Healthz",
+            Self::OutboundHealth => "HealthzOutbound",
+            Self::Metadata => "GetMetadata",
+            Self::SetMetadata(_) => "SetMetadata",
+            Self::Shutdown => "Shutdown",
+            Self::OpenApi => "OpenApi",
+            Self::Other => "Unknown",
+        }
+    }
+
     fn publish(rest: &'a str) -> Self {
         let bulk = rest.strip_prefix("bulk/").and_then(Self::bulk);
         let plain = || rest.split_once('/').map(|(pubsub, topic)| Self::Publish { pubsub, topic });

@@ -12,7 +12,7 @@ use futures::future::join;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
-use whimbrel_resources::{Bulk, Policy};
+use whimbrel_resources::Bulk;
 
 use super::feed::{all, meanwhile};
 use super::live::Rules;
@@ -24,7 +24,7 @@ use crate::event::Event;
 use crate::events;
 use crate::handler::{BatchEntry, BatchInfo, DeliveryInfo, Outcome, Outcomes};
 use crate::metrics::Status;
-use crate::policy::{Attempts, Guard, Refused};
+use crate::policy::{Attempts, Policed, Refused};
 use crate::spans::{Recording, Tracer};
 use crate::steps::step;
 use crate::topology::Topology;
@@ -151,8 +151,8 @@ impl Context {
         path: Arc<str>,
         mut entries: Vec<Entry<'a>>,
     ) {
-        let policy = topology.policies.inbound(&self.pubsub);
-        let mut attempts = Attempts::new(policy, &topology.environment.random);
+        let policed = self.policed(topology);
+        let mut attempts = Attempts::new(policed.policy, &topology.environment.random);
         let mut ends = FuturesUnordered::new();
         loop {
             let overspent = entries.extract_if(.., |entry| entry.course.is_overspent());
@@ -165,7 +165,7 @@ impl Context {
             }
             let is_last = attempts.is_last() || entries.iter().all(|entry| entry.course.is_spent());
             let info = self.batch_info(&topology.environment.random, &path, is_last);
-            let request = self.request(topology, rules, policy, &entries, info);
+            let request = self.request(topology, rules, &policed, &entries, info);
             let answered = tokio::select! {
                 biased;
                 answered = meanwhile(&mut ends, request) => answered,
@@ -192,6 +192,9 @@ impl Context {
                 }
             }
             let wait = if failed.is_empty() { None } else { attempts.advance() };
+            if wait.is_some() {
+                policed.retried();
+            }
             let again = meanwhile(&mut ends, self.wait_for_next_of(failed, wait.unwrap_or_default())).await;
             let numbered = again.into_iter().filter_map(|(mut entry, goes_on)| {
                 if goes_on && self.number_next(&mut entry.course) {
@@ -236,15 +239,15 @@ impl Context {
         &self,
         topology: &Topology,
         rules: &Rules,
-        policy: &Policy,
+        policed: &Policed<'_>,
         entries: &[Entry<'_>],
         mut info: BatchInfo,
     ) -> Result<Result<Outcomes, HandlerError>, Refused> {
-        let pass = self.guard(topology, policy).map(Guard::enter).transpose()?;
+        let leave = policed.enter()?;
         let spans = begin_spans(&topology.environment.tracer, entries, &mut info);
         let begun = Instant::now();
         let told = entries.iter().map(Entry::told).collect();
-        let mut answered = within(policy.timeout, rules.subscription.handler.deliver_batch(told, info)).await;
+        let mut answered = within(policed, rules.subscription.handler.deliver_batch(told, info)).await;
         if let Err(HandlerError::Status(status)) = answered
             && let Some(outcome) = self.statuses.meaning(status, true)
         {
@@ -255,9 +258,9 @@ impl Context {
         if answered == Err(HandlerError::Unwell) {
             return Ok(answered);
         }
-        // A worker that is gone says nothing about the app: its pass is given back.
-        if let Some(pass) = pass.filter(|_| answered != Err(HandlerError::Gone)) {
-            pass.end(answered.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_done)));
+        // A worker that is gone says nothing about the app: its leave is given back.
+        if answered != Err(HandlerError::Gone) {
+            leave.end(answered.as_ref().is_ok_and(|outcomes| outcomes.iter().any(is_done)));
         }
         let took = begun.elapsed();
         self.counts.attempted_batch(took);

@@ -26,6 +26,7 @@ struct Ends {
     stop: CancellationToken,
     task: JoinHandle<()>,
     live: Arc<Live>,
+    metrics: crate::Metrics,
 }
 
 /// A live feed's far ends.
@@ -63,12 +64,14 @@ fn on(
     well: Option<watch::Receiver<bool>>,
 ) -> Ends {
     let (handle, handler) = Handler::new();
-    let topology = Arc::new(ArcSwap::from_pointee(fakes::topology(bus, policies, 1)));
+    let topology = fakes::topology(bus, policies, 1);
+    let metrics = topology.environment.metrics.clone();
+    let topology = Arc::new(ArcSwap::from_pointee(topology));
     let live = Arc::new(Live::new(fakes::subscription(declared, "me", handle.watched(well))));
     let (tell, ready) = oneshot::channel();
     let stop = CancellationToken::new();
     let task = tokio::spawn(deliver(Arc::clone(&live), topology, tell, stop.clone()));
-    Ends { broker, handler, ready, stop, task, live }
+    Ends { broker, handler, ready, stop, task, live, metrics }
 }
 
 fn plain() -> Ends {

@@ -7,12 +7,32 @@ use prometheus::{CounterVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaug
 use whimbrel_resources::MetricsRule;
 
 use super::MetricsOptions;
+use super::policies::PolicyFamilies;
+use super::requests::Requests;
+use super::starts::Starts;
 
 /// Upper bounds of latencies, milliseconds: Dapr's, and ours below one.
 const LATENCY_BUCKETS_MS: [f64; 37] = [
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0, 80.0,
     100.0, 130.0, 160.0, 200.0, 250.0, 300.0, 400.0, 500.0, 650.0, 800.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
     50_000.0, 100_000.0,
+];
+
+/// Upper bounds of sizes, bytes: Dapr's.
+const SIZE_BUCKETS_BYTES: [f64; 13] = [
+    1024.0,
+    2048.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+    4_294_967_296.0,
 ];
 
 const EGRESS_LABELS: [&str; 5] = ["app_id", "component", "namespace", "success", "topic"];
@@ -44,6 +64,9 @@ pub(super) struct Families {
     pub(super) given_back: Family<IntCounterVec>,
     pub(super) error_codes: Family<IntCounterVec>,
     pub(super) plugins: Plugins,
+    pub(super) policies: PolicyFamilies,
+    pub(super) starts: Starts,
+    pub(super) requests: Requests,
 }
 
 /// What is known of plugins, and from them.
@@ -123,6 +146,9 @@ impl Families {
             )?,
             error_codes: registered.counter("dapr_error_code_total", "Errors answered, by code.", &ERROR_LABELS)?,
             plugins: Plugins::new(&registered)?,
+            policies: PolicyFamilies::new(&registered)?,
+            starts: Starts::new(&registered)?,
+            requests: Requests::new(&registered, &options.http)?,
         })
     }
 }
@@ -150,13 +176,13 @@ impl Plugins {
 }
 
 /// Where metrics are registered, and how they are to be.
-struct Registered<'a> {
+pub(super) struct Registered<'a> {
     registry: &'a Registry,
     options: &'a MetricsOptions,
 }
 
 impl Registered<'_> {
-    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntCounterVec>> {
+    pub(super) fn counter(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntCounterVec>> {
         self.register(name, labels, IntCounterVec::new(Opts::new(name, help), labels))
     }
 
@@ -164,16 +190,26 @@ impl Registered<'_> {
         self.register(name, labels, CounterVec::new(Opts::new(name, help), labels))
     }
 
-    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntGaugeVec>> {
+    pub(super) fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<IntGaugeVec>> {
         self.register(name, labels, IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
-    fn latencies(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<HistogramVec>> {
+    pub(super) fn latencies(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<Family<HistogramVec>> {
         let buckets = match &*self.options.latency_buckets_ms {
             [] => LATENCY_BUCKETS_MS.to_vec(),
             buckets => buckets.to_vec(),
         };
         self.register(name, labels, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
+    }
+
+    pub(super) fn sizes(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<Family<HistogramVec>> {
+        let options = HistogramOpts::new(name, help).buckets(SIZE_BUCKETS_BYTES.to_vec());
+        self.register(name, labels, HistogramVec::new(options, labels))
     }
 
     fn register<V: Collector + Clone + 'static>(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::delivery::Reason;
+use crate::policy::BreakerState;
 
 fn has(metrics: &Metrics, line: &str) -> bool {
     metrics.text().lines().any(|found| found == line)
@@ -178,4 +179,46 @@ fn how_far_groups_are_behind() {
     lags.forget("prodt", "nobody");
     assert!(!metrics.text().contains(r#"group="me""#), "{}", metrics.text());
     assert!(metrics.text().contains(r#"group="you""#), "{}", metrics.text());
+}
+
+/// The host's own app is the one that counts, whoever asks.
+#[test]
+fn what_was_loaded() {
+    let metrics = Metrics::with_options("prod", &MetricsOptions { app_id: "me".into(), ..MetricsOptions::default() });
+    metrics.component_opened("pubsub.redis");
+    metrics.component_opened("pubsub.redis");
+    metrics.component_failed("pubsub.kafka", "bus", StartFailure::Init);
+    metrics.component_failed("pubsub.kafka", "bus", StartFailure::Creation);
+    metrics.resiliencies_loaded(&["r".to_owned(), "s".to_owned()]);
+    check(&metrics, r#"dapr_runtime_component_loaded{app_id="me"} 2"#);
+    check(&metrics, r#"dapr_runtime_component_init_total{app_id="me",component="pubsub.redis"} 2"#);
+    for reason in ["init", "creation"] {
+        let labels = format!(r#"app_id="me",component="pubsub.kafka",component_name="bus",reason="{reason}""#);
+        check(&metrics, &format!("dapr_runtime_component_init_fail_total{{{labels}}} 1"));
+    }
+    check(&metrics, r#"dapr_resiliency_loaded{app_id="me",name="r",namespace="prod"} 1"#);
+    check(&metrics, r#"dapr_resiliency_loaded{app_id="me",name="s",namespace="prod"} 1"#);
+}
+
+/// What is shown of a breaker is under one name, and nothing once its broker is gone.
+#[test]
+fn the_state_of_a_breaker_is_shown_as_long_as_it_is_there() {
+    let (metrics, counters) = (Metrics::default(), PolicyCounters::default());
+    let line = |name: &str, state: &str, value: u32| {
+        let labels = format!(r#"app_id="",flow_direction="inbound",name="{name}",namespace="""#);
+        format!(
+            r#"dapr_resiliency_cb_state{{{labels},policy="circuitbreaker",status="{state}",target="Pubsub_bus"}} {value}"#
+        )
+    };
+    let policy = whimbrel_resources::Policy::default();
+    counters.of(&metrics, "old", Flow::Inbound, "bus").applied(&policy, Some(BreakerState::Open));
+    check(&metrics, &line("old", "open", 1));
+    counters.of(&metrics, "new", Flow::Inbound, "bus").applied(&policy, Some(BreakerState::HalfOpen));
+    check(&metrics, &line("new", "half-open", 1));
+    counters.show(BreakerState::Closed);
+    check(&metrics, &line("new", "half-open", 0));
+    check(&metrics, &line("new", "closed", 1));
+    assert!(!metrics.text().contains(r#"cb_state{app_id="",flow_direction="inbound",name="old""#));
+    counters.forget();
+    assert!(!metrics.text().contains("cb_state"), "{}", metrics.text());
 }

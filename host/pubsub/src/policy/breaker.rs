@@ -31,6 +31,28 @@ pub(crate) struct Pass<'a> {
     generation: Option<u64>,
 }
 
+/// What it does with attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BreakerState {
+    /// They are made.
+    Closed,
+    /// Some are made to find out.
+    HalfOpen,
+    /// None is made.
+    Open,
+}
+
+impl BreakerState {
+    /// Dapr's word for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// Why there is no leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
@@ -82,6 +104,14 @@ impl<'a> Guard<'a> {
         Ok(Pass { guard: self, generation: Some(generation) })
     }
 
+    /// How it stands.
+    pub(crate) fn state(self) -> BreakerState {
+        self.with(|state| {
+            self.catch_up(state);
+            state.known()
+        })
+    }
+
     /// Does what is due by now.
     fn catch_up(self, state: &mut State) {
         let now = Instant::now();
@@ -130,27 +160,38 @@ impl<'a> Guard<'a> {
 }
 
 impl State {
+    fn known(&self) -> BreakerState {
+        match self.phase {
+            Phase::New | Phase::Closed { .. } => BreakerState::Closed,
+            Phase::HalfOpen => BreakerState::HalfOpen,
+            Phase::Open { .. } => BreakerState::Open,
+        }
+    }
+
     fn turn(&mut self, phase: Phase) {
         *self = Self { phase, counts: Counts::default(), generation: self.generation.wrapping_add(1) };
     }
 }
 
 impl Pass<'_> {
-    /// The attempt was made.
-    pub(crate) fn end(mut self, succeeded: bool) {
-        self.give_up(|guard, state| if succeeded { guard.succeeded(state) } else { guard.failed(state) });
+    /// The attempt was made. What it has turned the breaker to, if it has.
+    pub(crate) fn end(mut self, succeeded: bool) -> Option<BreakerState> {
+        self.give_up(|guard, state| if succeeded { guard.succeeded(state) } else { guard.failed(state) })
     }
 
     /// Counts once, and only if nothing has changed since.
-    fn give_up(&mut self, count: impl FnOnce(Guard<'_>, &mut State)) {
-        let Some(generation) = self.generation.take() else { return };
+    fn give_up(&mut self, count: impl FnOnce(Guard<'_>, &mut State)) -> Option<BreakerState> {
+        let generation = self.generation.take()?;
         let guard = self.guard;
         guard.with(|state| {
             guard.catch_up(state);
-            if state.generation == generation {
-                count(guard, state);
+            if state.generation != generation {
+                return None;
             }
-        });
+            let before = state.known();
+            count(guard, state);
+            Some(state.known()).filter(|now| *now != before)
+        })
     }
 }
 

@@ -399,3 +399,34 @@ async fn a_publish_is_counted_after_its_retries() {
     assert_eq!(counts, [format!("dapr_component_pubsub_egress_count{{{labels}}} 1")]);
     assert!(text.contains(&format!("dapr_component_pubsub_egress_latencies_sum{{{labels}}} 2000")), "{text}");
 }
+
+/// Each publish is under its policies once, however many attempts it has; a breaker that closes has turned, too.
+#[tokio::test(start_paused = true)]
+async fn what_policies_do_is_counted() {
+    let failed = || Some(Err(BrokerError::Transient("x".into())));
+    let answers = vec![failed(), failed(), Some(Ok(())), None];
+    let (bus, _sent) = broker(fakes::component(TopicScopes::default()), answers);
+    let mut policies = retry(Some(1), Some(Duration::from_secs(3)));
+    policies.outbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    policies.resource = "r".to_owned();
+    let topology = fakes::topology(bus, policies, 1);
+    assert!(published(&topology, fakes::request("t", "x", &[])).await.is_err());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(published(&topology, fakes::request("t", "x", &[])).await, Ok(()));
+    assert!(published(&topology, fakes::request("t", "x", &[])).await.is_err());
+    let counted = fakes::policies_counted(&topology.environment.metrics);
+    let count = |line: &str| -> u32 {
+        counted.iter().filter_map(|counted| counted.strip_prefix(line)?.trim().parse::<u32>().ok()).sum()
+    };
+    let activated =
+        |policy: &str| -> u32 { count(&format!("activations_totalflow_direction=outbound,policy={policy}")) };
+    let applied = |policy: &str| -> u32 { count(&format!("countflow_direction=outbound,policy={policy}")) };
+    assert_eq!(applied("retry,status="), 3, "{counted:?}");
+    assert_eq!(applied("timeout,status="), 3, "{counted:?}");
+    assert_eq!(applied("circuitbreaker,status=closed"), 2, "{counted:?}");
+    assert_eq!(applied("circuitbreaker,status=half-open"), 1, "{counted:?}");
+    assert_eq!(activated("circuitbreaker,status=open"), 1 + 1, "{counted:?}");
+    assert_eq!(activated("circuitbreaker,status=closed"), 1, "{counted:?}");
+    assert!(activated("timeout,status=") >= 1, "{counted:?}");
+    assert_eq!(activated("retry,status="), 2, "{counted:?}");
+}

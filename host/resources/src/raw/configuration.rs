@@ -1,8 +1,9 @@
 //! Dapr's `Configuration`: each key into what it means here, and a line for each that means nothing.
 
-use crate::configuration::{ApiLogging, ApiRule, Configuration, Protocol};
+use crate::configuration::{ApiLogging, ApiRule, Configuration, HttpMetrics, Protocol};
 use crate::duration::duration_or_millis;
 use crate::metrics_rule::{MetricsRule, Replacement};
+use crate::path_pattern::PathPattern;
 use crate::place::{Place, quoted};
 use crate::problem::Problem;
 use crate::snapshot::Text;
@@ -14,6 +15,9 @@ const BUCKETS_MAX: usize = 100;
 
 /// Labels that may have rules, and replacements in one of them.
 const RULES_MAX: usize = 100;
+
+/// Patterns for paths.
+const PATHS_MAX: usize = 100;
 
 const SPEC_KEYS: [&str; 7] = ["api", "logging", "tracing", "metrics", "metric", "features", "components"];
 
@@ -38,6 +42,7 @@ const OTEL_KEYS: [&str; 5] = ["endpointAddress", "protocol", "isSecure", "header
 const HEADER_KEYS: [&str; 3] = ["name", "value", "secretKeyRef"];
 const ZIPKIN_FORM: &str = "must be an http or https URL, without a user's name and password";
 const METRICS_KEYS: [&str; 5] = ["enabled", "latencyDistributionBuckets", "rules", "http", "recordErrorCodes"];
+const HTTP_METRICS_KEYS: [&str; 3] = ["increasedCardinality", "pathMatching", "excludeVerbs"];
 const RULE_KEYS: [&str; 3] = ["name", "version", "protocol"];
 
 /// Reads one over what was read before.
@@ -199,7 +204,9 @@ fn read_headers(place: &Place<'_>, problems: &mut Vec<Problem>) -> Vec<(String, 
 
 fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: &mut Vec<Problem>) {
     place.warn_unknown(&METRICS_KEYS, problems);
-    without_effect(place, &["http"], problems);
+    if let Some(http) = place.section("http", problems) {
+        read_http_metrics(&http, &mut configuration.http_metrics, problems);
+    }
     let record = place.parsed("recordErrorCodes", "true or false", boolean, problems);
     replace(&mut configuration.record_error_codes, record);
     if place.get("rules").is_some() {
@@ -221,6 +228,28 @@ fn read_metrics(place: &Place<'_>, configuration: &mut Configuration, problems: 
             problems.push(list.error(what, "for example [1, 5, 25, 100, 1000]"));
         }
     }
+}
+
+fn read_http_metrics(place: &Place<'_>, http: &mut HttpMetrics, problems: &mut Vec<Problem>) {
+    place.warn_unknown(&HTTP_METRICS_KEYS, problems);
+    let mut flag = |key: &str| place.parsed(key, "true or false", boolean, problems);
+    let (increased, exclude) = (flag("increasedCardinality"), flag("excludeVerbs"));
+    replace(&mut http.increased_cardinality, increased);
+    replace(&mut http.exclude_verbs, exclude);
+    let Some(list) = place.get("pathMatching") else { return };
+    let items = place.items("pathMatching", problems);
+    if items.len() > PATHS_MAX {
+        problems.push(list.error(format!("more than {PATHS_MAX} paths"), ""));
+    }
+    http.paths.clear();
+    for item in items {
+        let Some(text) = item.as_text(problems) else { continue };
+        match PathPattern::new(text) {
+            Ok(pattern) => http.paths.push(pattern),
+            Err(why) => problems.push(item.error(format!("{}: {why}", quoted(text)), "for example /orders/{id}")),
+        }
+    }
+    http.paths.sort_by(PathPattern::by_width);
 }
 
 /// `rules[] { name, labels[] { name, regex { REPLACEMENT: EXPRESSION } } }`.

@@ -41,6 +41,8 @@ const USE_KEYS: [&str; 3] = ["timeout", "retry", "circuitBreaker"];
 /// Everything that the resources read so far declare. Later names replace earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Resiliencies {
+    /// The name of the last one.
+    name: String,
     /// `None`: a timeout of zero, which is none.
     timeouts: BTreeMap<String, Option<Duration>>,
     retries: BTreeMap<String, Retry>,
@@ -66,8 +68,9 @@ struct Use {
 }
 
 impl Resiliencies {
-    /// Takes in one resource.
-    pub(crate) fn read(&mut self, root: &Place<'_>, problems: &mut Vec<Problem>) {
+    /// Takes in one resource of this name.
+    pub(crate) fn read(&mut self, name: &str, root: &Place<'_>, problems: &mut Vec<Problem>) {
+        name.clone_into(&mut self.name);
         root.warn_unknown(&super::ROOT_KEYS, problems);
         let Some(spec) = super::spec(root, problems) else { return };
         spec.warn_unknown(&["policies", "targets"], problems);
@@ -111,6 +114,7 @@ impl Resiliencies {
     /// Names replaced by what they stand for.
     pub(crate) fn resolve(mut self, problems: &mut Vec<Problem>) -> Policies {
         let mut policies = Policies {
+            resource: std::mem::take(&mut self.name),
             inbound_default: self.default_policy("Inbound"),
             outbound_default: self.default_policy("Outbound"),
             ..Policies::default()

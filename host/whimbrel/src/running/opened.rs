@@ -50,14 +50,15 @@ impl Running {
             return Ok(Vec::new());
         }
         let search = Arc::clone(&self.ground.search);
+        let metrics = running.environment.metrics.clone();
+        let counted = metrics.clone();
         let planning = tokio::task::spawn_blocking(move || {
-            brokers::plan(&components, &search, |component| running.brokers.contains_key(&component.name))
+            brokers::plan(&components, &search, &counted, |component| running.brokers.contains_key(&component.name))
         });
         let planned = planning.await?.map_err(|error| match error {
             PlanError::Resources(problems) => anyhow::Error::msg(problems.to_string()),
             PlanError::Plugin(error) => error,
         })?;
-        let metrics = self.ground.topology.load().environment.metrics.clone();
         brokers::start(planned, &self.ground.loader, &self.ground.instance, &metrics).await
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use whimbrel_resources::{Backoff, Matching, Policies, Retry, Rule, Subscription as Declared, TopicScopes};
+use whimbrel_resources::{Backoff, Matching, Policies, Policy, Retry, Rule, Subscription as Declared, TopicScopes};
 
 use super::super::live::Live;
 use super::*;

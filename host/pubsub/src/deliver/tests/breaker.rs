@@ -66,3 +66,58 @@ async fn an_open_breaker_dead_letters_where_nothing_comes_again() {
     }
     assert!(ends.handler.try_recv().is_err(), "the app was called");
 }
+
+/// The first delivery: a retry that fails and opens the breaker. The second is kept off.
+#[tokio::test(start_paused = true)]
+async fn what_policies_do_is_counted() {
+    let mut policies = constant(1, Some(Duration::from_secs(3)));
+    policies.inbound_default.breaker = Some(fakes::breaker("consecutiveFailures > 1"));
+    policies.resource = "r".to_owned();
+    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "1", None)).await;
+    let failed = || Err(HandlerError::Failed("x".into()));
+    ends.answer(&[failed(), failed()]).await;
+    assert_eq!(feed.verdict().await, (1, retry(2)));
+    feed.deliver(fakes::arrived(2, "2", None)).await;
+    assert_eq!(feed.verdict().await, (2, retry(60)));
+    let activated = |policy: &str| format!("activations_totalflow_direction=inbound,{policy} 1");
+    let applied = |policy: &str, count: u32| format!("countflow_direction=inbound,{policy} {count}");
+    let state = |state: &str, value: u32| {
+        format!("cb_stateflow_direction=inbound,policy=circuitbreaker,status={state} {value}")
+    };
+    let expected = [
+        activated("policy=circuitbreaker,status=open"),
+        activated("policy=retry,status="),
+        state("closed", 0),
+        state("half-open", 0),
+        state("open", 1),
+        state("unknown", 0),
+        applied("policy=circuitbreaker,status=closed", 1),
+        applied("policy=circuitbreaker,status=open", 1),
+        applied("policy=retry,status=", 2),
+        applied("policy=timeout,status=", 2),
+    ];
+    assert_eq!(fakes::policies_counted(&ends.metrics), expected);
+}
+
+/// A timeout is one that has passed, not an answer that failed.
+#[tokio::test(start_paused = true)]
+async fn timeouts_are_counted() {
+    let mut policies = constant(1, Some(Duration::from_secs(3)));
+    policies.resource = "r".to_owned();
+    let mut ends = spine(TopicScopes::default(), policies, fakes::declared("t", None, &[]));
+    let mut feed = ends.feed().await;
+    feed.deliver(fakes::arrived(1, "1", None)).await;
+    let late = ends.attempt().await;
+    ends.answer(&[Err(HandlerError::Failed("x".into()))]).await;
+    drop(late);
+    assert_eq!(feed.verdict().await, (1, retry(2)));
+    let expected = [
+        "activations_totalflow_direction=inbound,policy=retry,status= 1",
+        "activations_totalflow_direction=inbound,policy=timeout,status= 1",
+        "countflow_direction=inbound,policy=retry,status= 1",
+        "countflow_direction=inbound,policy=timeout,status= 1",
+    ];
+    assert_eq!(fakes::policies_counted(&ends.metrics), expected);
+}
