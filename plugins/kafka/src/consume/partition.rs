@@ -31,6 +31,8 @@ pub(crate) struct Partition {
     flow: RefCell<Option<Flow>>,
     /// The offset that the next message published will have, as the broker said last.
     high: Cell<i64>,
+    /// The broker has said so since it was looked at last.
+    is_heard: Cell<bool>,
 }
 
 /// Where it stands; known once the group's offset was asked for.
@@ -67,6 +69,7 @@ impl Partition {
             told: RefCell::default(),
             flow: RefCell::new(None),
             high: Cell::new(0),
+            is_heard: Cell::new(false),
         }
     }
 
@@ -93,7 +96,7 @@ impl Partition {
 
     /// Takes what was fetched from an offset on, unless that is not where to fetch any more.
     pub(crate) fn take(&self, fetched_at: i64, batches: Vec<Batch>, high: i64) {
-        self.high.set(high);
+        self.ends_at(high);
         let mut flow = self.flow.borrow_mut();
         let Some(flow) = flow.as_mut().filter(|flow| self.is_ours.get() && flow.fetch_at == fetched_at) else { return };
         let Some(last) = batches.last() else { return };
@@ -141,6 +144,18 @@ impl Partition {
     pub(crate) fn behind(&self) -> u64 {
         let read = self.flow.borrow().as_ref().map_or(i64::MAX, |flow| flow.window.read());
         u64::try_from(self.high.get().saturating_sub(read)).unwrap_or(0)
+    }
+
+    /// The broker says where it ends.
+    pub(crate) fn ends_at(&self, high: i64) {
+        self.high.set(high);
+        self.is_heard.set(true);
+    }
+
+    /// Whether the broker has not said where it ends since this was asked last, though it could be asked.
+    pub(crate) fn is_silent(&self) -> bool {
+        let is_readable = self.is_ours.get() && self.has_begun() && self.leader.get().is_some();
+        !self.is_heard.replace(false) && is_readable && self.rest_until.get().is_none()
     }
 
     /// Fetches nothing for a while, which grows. Returns it.

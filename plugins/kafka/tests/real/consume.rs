@@ -262,17 +262,28 @@ fn what_the_broker_has_deleted_is_told_and_the_rest_is_read() {
     });
 }
 
+/// Also once so much was fetched that nothing is fetched any more.
 #[test]
 fn the_lag_is_told() {
     run(async {
         let server = Server::start(&[]).await;
         let bus = Bus::open(&server.host(), "i", &[]).await;
         let inbox = bus.subscribe("orders", "app", 10).await;
+        let is_behind = async |messages: u64| {
+            bus.hears(&format!("a lag of {messages}"), |status| {
+                matches!(status, Status::Lag(lag) if lag.topic == real("orders") && lag.group == real("app") && lag.messages == messages)
+            })
+            .await
+        };
         bus.publish_numbers("orders", 0..100).await;
         inbox.take(10).await;
-        bus.hears("the lag", |status| {
-            matches!(status, Status::Lag(lag) if lag.topic == real("orders") && lag.group == real("app") && lag.messages == 90)
-        })
-        .await;
+        is_behind(90).await;
+        let large = vec![b'x'; 512 << 10];
+        for _ in 0..40 {
+            bus.publish("orders", &large).await.unwrap();
+        }
+        is_behind(130).await;
+        bus.publish_numbers("orders", 100..105).await;
+        is_behind(135).await;
     });
 }

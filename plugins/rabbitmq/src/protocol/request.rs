@@ -123,13 +123,7 @@ impl Request<'_> {
                 out.push(bits(&[false, declare.durable, false, declare.auto_delete]));
                 arguments.write(out);
             }
-            // Declared passively: it is not made, and how many messages wait in it is told.
-            Self::Count { queue } => {
-                out.extend_from_slice(&[0, 0]);
-                short(out, queue);
-                out.push(bits(&[true]));
-                Table::default().write(out);
-            }
+            Self::Count { queue } => count(out, queue),
             Self::Bind { queue, exchange, routing_key } => {
                 out.extend_from_slice(&[0, 0]);
                 short(out, queue);
@@ -164,6 +158,14 @@ impl Request<'_> {
             }
         }
     }
+}
+
+/// A passive declaration: the queue is not made, and how many messages wait in it is told.
+fn count(out: &mut Vec<u8>, queue: &str) {
+    out.extend_from_slice(&[0, 0]);
+    short(out, queue);
+    out.push(bits(&[true]));
+    Table::default().write(out);
 }
 
 fn close(out: &mut Vec<u8>, code: u16, text: &str) {
