@@ -282,6 +282,7 @@ impl Default for Policies {
             matching: Matching::default(),
         };
         Self {
+            resource: String::new(),
             inbound: HashMap::new(),
             outbound: HashMap::new(),
             inbound_default: Policy::default(),
