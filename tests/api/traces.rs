@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::configuration::plan;
 use crate::harness::app::{App, Reply, Seen};
+use crate::harness::certificates::Authority;
 use crate::harness::collector::{Collector, Span};
 use crate::harness::host::{Host, HostPlan};
 use crate::harness::http::{self, Answer};
@@ -359,6 +360,53 @@ fn a_collector_that_is_away_is_in_nobodys_way_over_http() -> Result<()> {
 #[test]
 fn a_collector_that_is_away_is_in_nobodys_way_over_grpc() -> Result<()> {
     check_away("grpc")
+}
+
+/// A collector behind TLS is told nothing unless the system trusts who has signed its certificate (`SSL_CERT_FILE`).
+fn check_tls(protocol: &'static str) -> Result<()> {
+    run(async |test| {
+        let (authority, stranger) = (Authority::new(test)?, Authority::new(test)?);
+        let collector = Collector::start_with_tls(&authority.sign("127.0.0.1")?).await?;
+        let secure = otel(collector.address(), protocol).replace("isSecure: false", "isSecure: true");
+        let start = async |trusted: &Authority| {
+            let (app, plan) = traced(test, &format!("samplingRate: 1, {secure}")).await?;
+            let host = plan.env("SSL_CERT_FILE", &trusted.file().to_string_lossy()).start().await?;
+            anyhow::Ok((app, host))
+        };
+
+        let (app, mut host) = start(&stranger).await?;
+        for count in 1..=3 {
+            published(&host, &[]).await?;
+            app.wait_for(count, "/in").await?;
+        }
+        until("a loss to be counted", async || lost(&host, "export").await.ok().flatten().filter(|lost| *lost > 0))
+            .await?;
+        let ended = host.stop().await?;
+        ensure!(ended.code == Some(0) && collector.received().is_empty(), "{ended:?}");
+        let told: Vec<_> = ended.log.lines().filter(|line| line.contains("and these are lost")).collect();
+        let [told] = told[..] else { anyhow::bail!("{}", ended.log) };
+        ensure!(told.contains(&collector.address().to_string()) && told.contains("invalid peer certificate"), "{told}");
+        ensure!(!ended.log.contains(SECRET), "{}", ended.log);
+
+        let (app, mut host) = start(&authority).await?;
+        published(&host, &[]).await?;
+        app.wait_for(1, "/in").await?;
+        ensure!(collector.wait_for(2).await?.len() == 2);
+        ensure!(collector.received().iter().all(|received| received.is_grpc == (protocol == "grpc")));
+        let ended = host.stop().await?;
+        ensure!(ended.code == Some(0) && !ended.log.contains("not exported"), "{}", ended.log);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_collector_behind_tls_must_be_trusted_over_http() -> Result<()> {
+    check_tls("http")
+}
+
+#[test]
+fn a_collector_behind_tls_must_be_trusted_over_grpc() -> Result<()> {
+    check_tls("grpc")
 }
 
 /// It takes connections and never answers: the end of the host has its bound, too.

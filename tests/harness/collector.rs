@@ -1,5 +1,5 @@
-//! A collector of traces of one test: takes OTLP over HTTP and gRPC, and Zipkin's JSON, on one port, and remembers what it
-//! was sent. Called by the tests of traces.
+//! A collector of traces of one test: takes OTLP over HTTP and gRPC, and Zipkin's JSON, on one port, through TLS or
+//! not, and remembers what it was sent. Called by the tests of traces.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,7 +22,9 @@ use opentelemetry_proto::tonic::trace::v1::{Span as Wire, span::SpanKind};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
+use super::certificates::Identity;
 use super::until;
 
 /// Length prefix of a gRPC message: a flag and four bytes.
@@ -67,9 +69,18 @@ pub(crate) struct Collector {
 impl Collector {
     /// One that takes everything.
     pub(crate) async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same through TLS.
+    pub(crate) async fn start_with_tls(identity: &Identity) -> Result<Self> {
+        Self::start_with(Some(identity.acceptor()?)).await
+    }
+
+    async fn start_with(acceptor: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (address, received) = (listener.local_addr()?, Arc::default());
-        let server = tokio::spawn(serve(listener, Arc::clone(&received)));
+        let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&received)));
         Ok(Self { address, received, server })
     }
 
@@ -101,16 +112,23 @@ impl Drop for Collector {
     }
 }
 
-async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, received: Arc<Mutex<Vec<Received>>>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let received = Arc::clone(&received);
+        let (received, acceptor) = (Arc::clone(&received), acceptor.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| answer(request, Arc::clone(&received)));
+            let server = auto::Builder::new(TokioExecutor::new());
             // A peer that goes away is no news.
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await.ok();
+            match acceptor {
+                None => server.serve_connection(TokioIo::new(stream), service).await.ok(),
+                Some(acceptor) => {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    server.serve_connection(TokioIo::new(stream), service).await.ok()
+                }
+            };
         });
     }
 }
