@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use prometheus::{IntCounterVec, Opts, Registry, TextEncoder};
 use whimbrel_resources::{HttpMetrics, MetricsRule};
 
-use families::Families;
+use families::{Families, Registered};
 pub use handles::Ingress;
 pub(crate) use handles::{Egress, InFlight, Status};
 pub use plugins::{Lags, PluginKind, Usage};
@@ -81,7 +81,7 @@ impl Metrics {
         let registry = Registry::new();
         // Constant names and labels, which a test makes all of: this does not fail.
         let failed = |error: &prometheus::Error| tracing::error!(%error, "bug: nothing is counted");
-        let families = Families::new(&registry, options).inspect_err(failed).ok();
+        let families = Families::new(&Registered { registry: &registry, options }).inspect_err(failed).ok();
         Self(Arc::new(Inner {
             registry,
             app_id: options.app_id.clone(),

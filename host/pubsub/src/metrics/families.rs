@@ -78,8 +78,7 @@ pub(super) struct Plugins {
 }
 
 impl Families {
-    pub(super) fn new(registry: &Registry, options: &MetricsOptions) -> prometheus::Result<Self> {
-        let registered = Registered { registry, options };
+    pub(super) fn new(registered: &Registered<'_>) -> prometheus::Result<Self> {
         Ok(Self {
             egress_count: registered.counter(
                 "dapr_component_pubsub_egress_count",
@@ -145,10 +144,10 @@ impl Families {
                 &REASON_LABELS,
             )?,
             error_codes: registered.counter("dapr_error_code_total", "Errors answered, by code.", &ERROR_LABELS)?,
-            plugins: Plugins::new(&registered)?,
-            policies: PolicyFamilies::new(&registered)?,
-            starts: Starts::new(&registered)?,
-            requests: Requests::new(&registered, &options.http)?,
+            plugins: Plugins::new(registered)?,
+            policies: PolicyFamilies::new(registered)?,
+            starts: Starts::new(registered)?,
+            requests: Requests::new(registered, &registered.options.http)?,
         })
     }
 }
@@ -177,8 +176,8 @@ impl Plugins {
 
 /// Where metrics are registered, and how they are to be.
 pub(super) struct Registered<'a> {
-    registry: &'a Registry,
-    options: &'a MetricsOptions,
+    pub(super) registry: &'a Registry,
+    pub(super) options: &'a MetricsOptions,
 }
 
 impl Registered<'_> {

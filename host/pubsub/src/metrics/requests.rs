@@ -47,8 +47,11 @@ struct Kind {
     /// Bytes of the request and of its answer, each with its labels.
     sizes: Option<[(Family<HistogramVec>, &'static [&'static str]); 2]>,
     /// What was counted already, by path. Replaced when something is counted for the first time.
-    known: ArcSwap<HashMap<String, HashMap<(&'static str, u16), Arc<Series>>>>,
+    known: ArcSwap<HashMap<String, OfPath>>,
 }
+
+/// What was counted of one path, by method and status.
+type OfPath = HashMap<(&'static str, u16), Arc<Series>>;
 
 /// The counters of one path, method and status.
 #[derive(Debug)]
