@@ -18,7 +18,7 @@ pub struct Schema {
 }
 
 /// Every kind; of several with one `kind`, the usual one first.
-pub const SCHEMAS: [Schema; 7] = [
+pub const SCHEMAS: [Schema; 8] = [
     Schema {
         name: "component",
         api_version: "dapr.io/v1alpha1",
@@ -48,6 +48,12 @@ pub const SCHEMAS: [Schema; 7] = [
         api_version: "dapr.io/v1alpha1",
         kind: "Resiliency",
         text: include_str!("../schemas/resiliency.json"),
+    },
+    Schema {
+        name: "configuration",
+        api_version: "dapr.io/v1alpha1",
+        kind: "Configuration",
+        text: include_str!("../schemas/configuration.json"),
     },
     Schema {
         name: "handler",

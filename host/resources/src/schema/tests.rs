@@ -36,12 +36,13 @@ fn each_is_found_by_its_name_and_by_its_kind() {
         ("Subscription", "subscription-v2alpha1"),
         ("subscription-v1alpha1", "subscription-v1alpha1"),
         ("Resiliency", "resiliency"),
+        ("Configuration", "configuration"),
         ("handler", "handler"),
         ("conformance", "conformance"),
     ] {
         assert_eq!(Schema::find(asked).map(|schema| schema.name), Some(name), "{asked}");
     }
-    assert_eq!(Schema::find("Configuration"), None);
+    assert_eq!(Schema::find("Deployment"), None);
     for schema in SCHEMAS {
         let document = parsed(&schema);
         assert_eq!(document["properties"]["apiVersion"]["const"], schema.api_version, "{}", schema.name);

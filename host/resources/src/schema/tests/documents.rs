@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::super::{SCHEMAS, Schema};
+use crate::configuration::Configuration;
 use crate::folder;
 use crate::load;
 use crate::place::Place;
@@ -37,9 +38,17 @@ pub(super) fn read(schema: &Schema, document: &Value) -> Read {
     let mut problems = Vec::new();
     let documents = folder::parse(Path::new("f.yaml"), document.to_string().as_bytes(), &mut problems);
     let [only] = &documents[..] else { panic!("one document: {problems:?} {document}") };
-    if schema.kind == "Conformance" {
-        raw::conformance::read(&Place::root(&only.file, &only.root), &mut problems);
-        return Read { problems };
+    let root = Place::root(&only.file, &only.root);
+    match schema.kind {
+        "Conformance" => {
+            raw::conformance::read(&root, &mut problems);
+            return Read { problems };
+        }
+        "Configuration" => {
+            raw::configuration::read(&root, &mut Configuration::default(), &mut problems);
+            return Read { problems };
+        }
+        _ => {}
     }
     // Scopes name whoever they like.
     let scopes = document["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -63,8 +72,13 @@ pub(super) fn schema_of(document: &Value) -> Option<&'static Schema> {
 /// The documents of the tests, the examples and the kit that are of a kind with a schema.
 pub(super) fn committed() -> Vec<(&'static Schema, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folders =
-        ["host/resources/tests/valid", "host/resources/tests/invalid", "tests/conformance/in_memory", "examples"];
+    let folders = [
+        "host/resources/tests/valid",
+        "host/resources/tests/invalid",
+        "host/resources/tests/configuration",
+        "tests/conformance/in_memory",
+        "examples",
+    ];
     let mut files = Vec::new();
     folders.iter().for_each(|folder| find(&root.join(folder), &mut files));
     let mut found = Vec::new();

@@ -93,7 +93,9 @@ impl<'a> Tree<'a> {
         match types.first().and_then(Value::as_str).unwrap_or_default() {
             "object" => {
                 let mut members = Map::new();
-                for (name, node) in self.node["properties"].as_object().into_iter().flatten() {
+                // What must never be there is named with `false`.
+                let may_be = |(_, node): &(&String, &Value)| **node != Value::Bool(false);
+                for (name, node) in self.node["properties"].as_object().into_iter().flatten().filter(may_be) {
                     members.insert(name.clone(), self.inside(node).fullest());
                 }
                 if let Some(node) = self.node.get("additionalProperties").filter(|node| node.is_object()) {
