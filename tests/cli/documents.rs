@@ -18,7 +18,7 @@ fn each_kind_has_its_schema() -> Result<()> {
         assert_eq!(schema["properties"]["apiVersion"]["const"], api_version, "{line}");
         assert_eq!(schema["properties"]["kind"]["const"], kind, "{line}");
     }
-    assert_eq!(listed.lines().count(), 7, "{listed}");
+    assert_eq!(listed.lines().count(), 8, "{listed}");
     assert_eq!(check(&["schema", "Component"], true, &[])?, check(&["schema", "component"], true, &[])?);
     let unknown = ask(&["schema", "Deployment"])?;
     let complaint = String::from_utf8(unknown.stderr).context("text")?;
