@@ -292,6 +292,8 @@ fn what_is_in_flight() -> Result<()> {
         }
         let gauge = r#"whimbrel_deliveries_in_flight{app_id="me",component="bus",topic="t"}"#;
         count(&host, &[(gauge, 3.0)]).await?;
+        // One that is on its way still would be the app's after its crash, and get the answer that never comes.
+        app.wait_for(3, "/in").await?;
         // Their connections break, they are given back, and succeed at last.
         app.crash().await;
         app.start_again().await?;
