@@ -357,8 +357,9 @@ async fn check_lag(plan: HostPlan, group: &str, topic: &str) -> Result<(Host, St
         let is_told = async || (value(&page(&host).await.ok()?, &gauge)? == wanted).then_some(());
         until_within(LAG_WAIT, &format!("{gauge} to be {wanted}"), is_told).await
     };
-    // Two are in flight.
+    // Two are in flight, and the app has both.
     told(10.0).await?;
+    app.wait_for(2, "/in").await?;
     app.crash().await;
     app.start_again().await?;
     told(0.0).await?;
