@@ -41,7 +41,7 @@ pub(super) async fn run(hub: Rc<Consumers>) {
 async fn ask_silent(hub: &Consumers) {
     let mut left = ASKED_MAX;
     for (member, sub) in hub.subs() {
-        let silent: Vec<_> = sub.partitions.borrow().iter().filter(|one| one.is_silent()).cloned().collect();
+        let silent: Vec<_> = sub.partitions.borrow().iter().filter(|one| one.was_silent()).cloned().collect();
         for partition in silent.iter().take(left) {
             left -= 1;
             match edge(&member, partition, StartPosition::Latest).await {

@@ -152,8 +152,9 @@ impl Partition {
         self.is_heard.set(true);
     }
 
-    /// Whether the broker has not said where it ends since this was asked last, though it could be asked.
-    pub(crate) fn is_silent(&self) -> bool {
+    /// Whether the broker has not said where it ends since this was asked last, though it could be asked. What it says from
+    /// now on counts for the next time.
+    pub(crate) fn was_silent(&self) -> bool {
         let is_readable = self.is_ours.get() && self.has_begun() && self.leader.get().is_some();
         !self.is_heard.replace(false) && is_readable && self.rest_until.get().is_none()
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use whimbrel_kafka::{Kafka, KafkaSubscription};
 use whimbrel_sdk::{Config, Delivery, Failure, Message, StartPosition, SubscribeOptions, testing};
@@ -32,6 +33,9 @@ pub(crate) type Inbox = testing::Inbox<KafkaSubscription>;
 /// Settings of every test: without credentials, from the beginning, and quick to miss a member.
 const SETTINGS: [(&str, &str); 4] =
     [("authType", "none"), ("initialOffset", "oldest"), ("sessionTimeout", "2s"), ("heartbeatInterval", "300ms")];
+
+/// How long closing may take: the group's last commit is waited for.
+const CLOSE_MAX: Duration = Duration::from_secs(6);
 
 /// A configuration as the host would hand it in.
 pub(crate) fn config(host: &str, instance: &str, settings: &[(&str, &str)]) -> Config {
@@ -100,7 +104,7 @@ impl Bus {
     }
 
     pub(crate) async fn close(self) {
-        self.0.close().await;
+        self.0.close_within(CLOSE_MAX).await;
     }
 }
 

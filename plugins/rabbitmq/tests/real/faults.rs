@@ -112,6 +112,16 @@ fn cuts_at_any_byte() {
             seen.insert(number(&delivery));
             inbox.settle(delivery.token, Verdict::Ack).await.ok();
         }
+        // Without further cuts all is acknowledged, and nothing comes back.
+        proxy.cut_after(usize::MAX);
+        let own = format!("app-{topic}");
+        until("the queue is empty", async || {
+            inbox.ack_all(&inbox.rest().await).await;
+            client.ready(&own).await == Some(0)
+        })
+        .await;
+        bus.close().await;
+        until("nothing comes back", async || client.ready(&own).await == Some(0)).await;
         let stored: HashSet<u32> =
             client.drain(&queue).await.iter().map(|data| std::str::from_utf8(data).unwrap().parse().unwrap()).collect();
         assert!(confirmed.is_subset(&stored), "confirmed and not stored");

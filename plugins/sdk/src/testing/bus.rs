@@ -12,8 +12,8 @@ use futures::channel::mpsc;
 use super::{Inbox, SOON, message, options};
 use crate::{Adapter, Config, DeliverySink, Failure, Message, Status, StatusSink, SubscribeOptions};
 
-/// How long an adapter may take to close: the host gives it no more.
-const CLOSE_MAX: Duration = Duration::from_secs(6);
+/// How long an adapter may take to close: half of what the host gives it.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -157,6 +157,14 @@ impl<A: Adapter> Bus<A> {
     /// # Panics
     /// It takes too long.
     pub async fn close(self) {
-        tokio::time::timeout(CLOSE_MAX, self.adapter.close()).await.expect("close hangs");
+        self.close_within(CLOSE_MAX).await;
+    }
+
+    /// The same, for one that has more to do.
+    ///
+    /// # Panics
+    /// It takes longer.
+    pub async fn close_within(self, bound: Duration) {
+        tokio::time::timeout(bound, self.adapter.close()).await.expect("close hangs");
     }
 }
